@@ -1,0 +1,1 @@
+//! A faithful Composio for development and tests.
