@@ -1,1 +1,4 @@
 //! Kubernetes operator for Composio.
+
+pub mod kube_io;
+pub mod telemetry;

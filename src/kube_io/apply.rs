@@ -1,0 +1,313 @@
+//! Writes to our own objects: the status by server-side apply, the finalizer by a guarded patch.
+
+use std::fmt::Debug;
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// Applies the whole status of the object called `name`, owned by the field manager `manager`.
+///
+/// Server-side apply removes what the last apply of the same manager set and this one leaves out, so `status` must be
+/// complete, and its absent options must not be serialised. Force takes over fields that someone else wrote: the status
+/// belongs to the controller. An apply that changes nothing leaves the object's resource version as it is.
+///
+/// With `resource_version` it is an optimistic lock: the apply is refused (see [`is_conflict`]) unless the object is still
+/// that version. Use it where the status depends on the spec that was read, or where an intent is recorded before a
+/// call that must happen once.
+///
+/// # Errors
+/// Whatever the API server answers: not found if the object is gone, a conflict as said.
+pub async fn apply_status<K>(
+    api: &Api<K>,
+    name: &str,
+    resource_version: Option<&str>,
+    manager: &str,
+    status: &(impl Serialize + Sync),
+) -> kube::Result<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let mut metadata = json!({ "name": name });
+    if let Some(version) = resource_version {
+        metadata["resourceVersion"] = version.into();
+    }
+    let object = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": metadata,
+        "status": status,
+    });
+    api.patch_status(name, &PatchParams::apply(manager).force(), &Patch::Apply(object))
+        .await
+}
+
+/// Makes sure that `object` carries `finalizer`, and returns it as it then is; no request if it does already.
+///
+/// The patch holds only for the very object that was read, with the finalizers it had: neither a namesake created
+/// since nor a second copy of the finalizer can come of it.
+///
+/// # Errors
+/// A conflict (see [`is_conflict`]) if the object's finalizers changed since it was read; not found if it is gone.
+pub async fn ensure_finalizer<K>(api: &Api<K>, object: &K, finalizer: &str) -> kube::Result<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    if position(object, finalizer).is_some() {
+        return Ok(object.clone());
+    }
+    let add = if object.finalizers().is_empty() {
+        // An absent list tests as null. The API server never stores an empty one.
+        json!([
+            test("/metadata/finalizers", &Value::Null),
+            { "op": "add", "path": "/metadata/finalizers", "value": [finalizer] },
+        ])
+    } else {
+        json!([
+            test("/metadata/finalizers", &json!(object.finalizers())),
+            { "op": "add", "path": "/metadata/finalizers/-", "value": finalizer },
+        ])
+    };
+    patch_same_object(api, object, add).await
+}
+
+/// Takes `finalizer` off `object`; `None` if the object is gone, which is what whoever removes a finalizer waits for.
+///
+/// # Errors
+/// A conflict (see [`is_conflict`]) if the object's finalizers changed since it was read.
+pub async fn remove_finalizer<K>(api: &Api<K>, object: &K, finalizer: &str) -> kube::Result<Option<K>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let Some(index) = position(object, finalizer) else {
+        return Ok(Some(object.clone()));
+    };
+    let path = format!("/metadata/finalizers/{index}");
+    // The index was read a moment ago; the test keeps us from taking off somebody else's finalizer.
+    let remove = json!([test(&path, &json!(finalizer)), { "op": "remove", "path": path }]);
+    match patch_same_object(api, object, remove).await {
+        Ok(object) => Ok(Some(object)),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a write was refused because the object is no longer the one that was read. Read it again and decide anew.
+///
+/// That is 409, or 422 of a JSON patch whose `test` failed. The latter comes without field causes, whereas a 422 for an
+/// object that breaks its schema names the fields.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => {
+            let names_fields = status
+                .details
+                .as_ref()
+                .is_some_and(|details| !details.causes.is_empty());
+            status.is_conflict() || (status.is_invalid() && !names_fields)
+        }
+        _ => false,
+    }
+}
+
+fn position(object: &impl ResourceExt, finalizer: &str) -> Option<usize> {
+    object.finalizers().iter().position(|f| f == finalizer)
+}
+
+fn test(path: &str, value: &Value) -> Value {
+    json!({ "op": "test", "path": path, "value": value })
+}
+
+/// Sends the JSON patch `operations`, preceded by a test that the object still is the one with this uid.
+async fn patch_same_object<K>(api: &Api<K>, object: &K, operations: Value) -> kube::Result<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let mut all = vec![test("/metadata/uid", &json!(object.uid()))];
+    all.extend(operations.as_array().into_iter().flatten().cloned());
+    let patch = serde_json::from_value(Value::Array(all)).map_err(kube::Error::SerdeError)?;
+    api.patch(
+        &object.name_any(),
+        &PatchParams::default(),
+        &Patch::<()>::Json(patch),
+    )
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake_api::{self, Answer, Call, failure};
+    use super::*;
+    use k8s_openapi::api::core::v1::{Pod, PodStatus};
+    use std::sync::{Arc, Mutex};
+
+    const FINALIZER: &str = "composio-operator.dev/cleanup";
+
+    /// Answers every call alike and keeps them.
+    fn api(answer: impl Fn() -> Answer + Clone + Send + Sync + 'static) -> (Api<Pod>, Arc<Mutex<Vec<Call>>>) {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = calls.clone();
+        let client = fake_api::client(move |call| {
+            log.lock().unwrap().push(call);
+            std::future::ready(answer())
+        });
+        (Api::namespaced(client, "team"), calls)
+    }
+
+    fn pod(finalizers: &[&str]) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "alice", "namespace": "team", "uid": "u-1", "finalizers": finalizers},
+        }))
+        .unwrap()
+    }
+
+    fn answers_pod() -> Answer {
+        Ok((200, serde_json::to_value(pod(&["seen"])).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn status_is_applied_with_force_under_the_managers_name() {
+        let (api, calls) = api(answers_pod);
+        let status = PodStatus {
+            phase: Some("Running".into()),
+            ..PodStatus::default()
+        };
+        apply_status(&api, "alice", None, "composio-operator/test", &status)
+            .await
+            .unwrap();
+        apply_status(&api, "alice", Some("7"), "composio-operator/test", &status)
+            .await
+            .unwrap();
+        let calls = calls.lock().unwrap();
+        assert_eq!(calls[0].method, "PATCH");
+        assert_eq!(calls[0].path, "/api/v1/namespaces/team/pods/alice/status");
+        assert_eq!(
+            calls[0].query,
+            "&force=true&fieldManager=composio-operator%2Ftest"
+        );
+        assert_eq!(calls[0].content_type, "application/apply-patch+yaml");
+        assert_eq!(
+            calls[0].body,
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "alice"}, "status": {"phase": "Running"}})
+        );
+        assert_eq!(
+            calls[1].body["metadata"],
+            json!({"name": "alice", "resourceVersion": "7"})
+        );
+    }
+
+    #[tokio::test]
+    async fn a_finalizer_is_added_only_to_the_list_that_was_read() {
+        let uid = json!({"op": "test", "path": "/metadata/uid", "value": "u-1"});
+        for (before, operations) in [
+            (
+                vec![],
+                json!([
+                    uid,
+                    {"op": "test", "path": "/metadata/finalizers", "value": null},
+                    {"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]},
+                ]),
+            ),
+            (
+                vec!["other"],
+                json!([
+                    uid,
+                    {"op": "test", "path": "/metadata/finalizers", "value": ["other"]},
+                    {"op": "add", "path": "/metadata/finalizers/-", "value": FINALIZER},
+                ]),
+            ),
+        ] {
+            let (api, calls) = api(answers_pod);
+            let after = ensure_finalizer(&api, &pod(&before), FINALIZER).await.unwrap();
+            assert_eq!(
+                after.finalizers(),
+                ["seen"],
+                "the object the server returned is handed on"
+            );
+            let calls = calls.lock().unwrap();
+            assert_eq!(calls.len(), 1);
+            assert_eq!(calls[0].path, "/api/v1/namespaces/team/pods/alice");
+            assert_eq!(calls[0].content_type, "application/json-patch+json");
+            assert_eq!(calls[0].body, operations);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_finalizer_is_removed_at_its_place_only() {
+        let (api, calls) = api(answers_pod);
+        remove_finalizer(&api, &pod(&["other", FINALIZER]), FINALIZER)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            calls.lock().unwrap()[0].body,
+            json!([
+                {"op": "test", "path": "/metadata/uid", "value": "u-1"},
+                {"op": "test", "path": "/metadata/finalizers/1", "value": FINALIZER},
+                {"op": "remove", "path": "/metadata/finalizers/1"},
+            ])
+        );
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_when_there_is_nothing_to_change() {
+        let (api, calls) = api(answers_pod);
+        ensure_finalizer(&api, &pod(&[FINALIZER]), FINALIZER)
+            .await
+            .unwrap();
+        remove_finalizer(&api, &pod(&["other"]), FINALIZER)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(*calls.lock().unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn removal_from_an_object_that_is_gone_succeeds() {
+        let (gone, _) = api(|| failure(404, "NotFound"));
+        assert!(
+            remove_finalizer(&gone, &pod(&[FINALIZER]), FINALIZER)
+                .await
+                .unwrap()
+                .is_none()
+        );
+        let error = ensure_finalizer(&gone, &pod(&[]), FINALIZER).await.unwrap_err();
+        assert!(
+            !is_conflict(&error),
+            "adding to one that is gone is no success: {error}"
+        );
+        let (raced, _) = api(|| failure(422, "Invalid"));
+        let error = remove_finalizer(&raced, &pod(&[FINALIZER]), FINALIZER)
+            .await
+            .unwrap_err();
+        assert!(is_conflict(&error), "{error}");
+    }
+
+    #[tokio::test]
+    async fn conflicts_are_told_from_other_refusals() {
+        let broken_schema = || {
+            Ok((
+                422,
+                json!({"kind": "Status", "status": "Failure", "code": 422, "reason": "Invalid", "message": "m",
+                    "details": {"causes": [{"reason": "FieldValueInvalid", "field": "spec.x", "message": "no"}]}}),
+            ))
+        };
+        let answers: [(&str, fn() -> Answer, bool); 5] = [
+            ("conflict", || failure(409, "Conflict"), true),
+            ("failed test", || failure(422, "Invalid"), true),
+            ("broken schema", broken_schema, false),
+            ("forbidden", || failure(403, "Forbidden"), false),
+            (
+                "connection lost",
+                || Err(std::io::ErrorKind::ConnectionReset.into()),
+                false,
+            ),
+        ];
+        for (name, answer, conflict) in answers {
+            let (api, _) = api(answer);
+            let error = ensure_finalizer(&api, &pod(&[]), FINALIZER).await.unwrap_err();
+            assert_eq!(is_conflict(&error), conflict, "{name}: {error}");
+        }
+    }
+}
