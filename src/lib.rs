@@ -1,1 +1,3 @@
 //! Kubernetes operator for Composio.
+
+pub mod composio;
