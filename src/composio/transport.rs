@@ -18,6 +18,8 @@ use super::{CallObserver, ClientOptions, Error};
 
 /// Bodies are kept in memory whole; the largest legitimate ones, pages of tool schemas, stay far below.
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
+/// Longest `Retry-After` that is believed.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// A rejected key is not tried again for this long.
 const REJECTION: Duration = Duration::from_secs(5 * 60);
 
@@ -361,11 +363,13 @@ impl Transport {
 /// `Retry-After` in seconds or as an HTTP date.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
+    let wait = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+        Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO)
+    };
+    Some(wait.min(LONGEST_WAIT))
 }
 
 #[cfg(test)]
@@ -380,6 +384,8 @@ mod tests {
             (" 0 ", Some(0)),
             ("Sat, 21 Nov 2026 10:00:30 GMT", Some(30)),
             ("Sat, 21 Nov 2026 09:00:00 GMT", Some(0)),
+            ("99999999999999999999", None),
+            ("18446744073709551615", Some(24 * 3600)),
             ("soon", None),
             ("-1", None),
         ];
