@@ -1,4 +1,5 @@
 //! Kubernetes operator for Composio.
 
+pub mod composio;
 pub mod kube_io;
 pub mod telemetry;

@@ -1,0 +1,351 @@
+//! The endpoints that the operator uses, one method each.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Method;
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+
+use super::account::{
+    Account, AccountQuery, AccountStatus, AuthConfig, Deletion, ExecuteRequest, Link, LinkRequest, ToolResult,
+};
+use super::budget::{Budget, Priority};
+use super::pages::{List, Listing, read};
+use super::transport::{Call, Failure, Transport, http_client};
+use super::{ClientOptions, Error, wire};
+
+/// Longest error text of a tool that is kept, in characters: callers search it for words.
+const TOOL_ERROR_LIMIT: usize = 1000;
+
+/// Is told about every request that was sent and every budget that was reported. For metrics.
+pub trait CallObserver: Send + Sync {
+    /// A request ended; `outcome` is `ok` or [`Error::outcome`]. Quick retries are requests of their own.
+    fn call(&self, operation: &'static str, outcome: &'static str, elapsed: Duration);
+    /// An answer reported the rate limit and what remains of it.
+    fn budget(&self, limit: u64, remaining: u64);
+}
+
+/// Listens to nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl CallObserver for NoObserver {
+    fn call(&self, _operation: &'static str, _outcome: &'static str, _elapsed: Duration) {}
+    fn budget(&self, _limit: u64, _remaining: u64) {}
+}
+
+/// Calls Composio with one API key. Clones share connections and budget.
+#[derive(Clone)]
+pub struct Client(Arc<Transport>);
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.0).finish()
+    }
+}
+
+impl Client {
+    /// A client with connections of its own. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] or [`Error::InvalidKeyFormat`].
+    pub fn new(
+        options: &ClientOptions,
+        key: SecretString,
+        budget: Budget,
+        observer: Arc<dyn CallObserver>,
+    ) -> Result<Self, Error> {
+        Self::with_http(options, http_client(options)?, key, budget, observer)
+    }
+
+    /// A client that shares connections with others.
+    pub(super) fn with_http(
+        options: &ClientOptions,
+        http: reqwest::Client,
+        key: SecretString,
+        budget: Budget,
+        observer: Arc<dyn CallObserver>,
+    ) -> Result<Self, Error> {
+        Ok(Self(Arc::new(Transport::new(
+            options, http, key, budget, observer,
+        )?)))
+    }
+
+    /// The budget that all calls of this client draw on.
+    pub fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    /// Composio answered 401 within the last five minutes, and nothing has succeeded since: that answer, and how long
+    /// it still counts. Calls are not held back by it; callers ask first.
+    pub fn rejection(&self) -> Option<(Error, Duration)> {
+        self.0.rejection()
+    }
+
+    /// Forgets the rejection, so that the key is tried again.
+    pub fn forgive(&self) {
+        self.0.set_rejection(None);
+    }
+
+    /// All auth configs of one toolkit, the disabled ones included.
+    pub async fn list_auth_configs(
+        &self,
+        priority: Priority,
+        toolkit: &str,
+    ) -> Result<Vec<AuthConfig>, Error> {
+        let toolkit = joined("toolkit", &[toolkit])?;
+        let list = List {
+            operation: "list_auth_configs",
+            path: "auth_configs",
+            query: vec![("toolkit_slug", &toolkit), ("show_disabled", "true")],
+            decode: wire::auth_config_item,
+            id: |config: &AuthConfig| &config.id,
+        };
+        let mut configs = read(&self.0, priority, &list).await?.items;
+        // A filter that the server ignored must not attach people to another toolkit.
+        configs.retain(|config| config.toolkit.is_empty() || config.toolkit.eq_ignore_ascii_case(&toolkit));
+        Ok(configs)
+    }
+
+    /// All accounts that match, of every status and account type, oldest first. Items that cannot be understood are left
+    /// out; where absence matters use [`account_listing`](Self::account_listing).
+    pub async fn list_accounts(
+        &self,
+        priority: Priority,
+        query: &AccountQuery,
+    ) -> Result<Vec<Account>, Error> {
+        Ok(self.account_listing(priority, query).await?.items)
+    }
+
+    /// The same list, with what is known about the items that could not be understood.
+    pub async fn account_listing(
+        &self,
+        priority: Priority,
+        query: &AccountQuery,
+    ) -> Result<Listing<Account>, Error> {
+        let filters = [
+            ("toolkit_slugs", joined("toolkit", &query.toolkits)?),
+            ("user_ids", joined("user id", &query.user_ids)?),
+            ("connected_account_ids", joined("account id", &query.ids)?),
+        ];
+        let mut parameters: Vec<(&str, &str)> = filters
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        parameters.extend([
+            ("statuses", AccountStatus::LISTED),
+            ("account_type", "ALL"),
+            // New accounts appear behind the last page, where they cannot push others past the cursor.
+            ("order_by", "created_at"),
+            ("order_direction", "asc"),
+        ]);
+        let list = List {
+            operation: "list_accounts",
+            path: "connected_accounts",
+            query: parameters,
+            decode: wire::account_item,
+            id: |account: &Account| &account.id,
+        };
+        let mut listing = read(&self.0, priority, &list).await?;
+        // A filter that the server ignored must not mix up people.
+        listing.items.retain(|account| {
+            let passes = |wanted: &[String], value: &str| {
+                wanted.is_empty()
+                    || value.is_empty()
+                    || wanted.iter().any(|one| one.eq_ignore_ascii_case(value))
+            };
+            passes(&query.toolkits, &account.toolkit)
+                && (query.user_ids.is_empty()
+                    || account.user_id.is_empty()
+                    || query.user_ids.contains(&account.user_id))
+                && (query.ids.is_empty() || query.ids.contains(&account.id))
+        });
+        Ok(listing)
+    }
+
+    /// One account; `None` if Composio says that it does not exist. A 404 that is an HTML page comes from something in
+    /// between and is an error.
+    pub async fn account(&self, priority: Priority, id: &str) -> Result<Option<Account>, Error> {
+        let call = self.request(
+            "get_account",
+            priority,
+            Method::GET,
+            &["connected_accounts", id],
+            None,
+        )?;
+        match self.0.call(&call, wire::account).await {
+            Ok(account) if account.id == id => Ok(Some(account)),
+            Ok(_) => Err(Error::Decode {
+                message: "the answer is about another account".to_owned(),
+                excerpt: String::new(),
+            }),
+            Err(failure) if is_gone(&failure) => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Makes an account and the link that its user completes it with. Never repeated: after an error with
+    /// [`Error::answer_unknown`] the account may exist, to be found by its alias.
+    pub async fn create_link(&self, request: &LinkRequest) -> Result<Link, Error> {
+        let mut body = json!({
+            "auth_config_id": request.auth_config_id,
+            "user_id": request.user_id,
+            "alias": request.alias,
+        });
+        if let Some(callback_url) = &request.callback_url {
+            body["callback_url"] = callback_url.as_str().into();
+        }
+        let path = ["connected_accounts", "link"];
+        let mut call = self.request(
+            "create_link",
+            Priority::Interactive,
+            Method::POST,
+            &path,
+            Some(&body),
+        )?;
+        call.repeatable = false;
+        match self.0.call(&call, wire::link).await {
+            Ok(link) => Ok(link),
+            // Whatever this body is, it may hold the link.
+            Err(Failure {
+                error: Error::Decode { message, .. },
+                ..
+            }) => Err(Error::Decode {
+                message,
+                excerpt: String::new(),
+            }),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Deletes an account; with `revoke` its tokens are revoked at the provider first, as far as that is possible.
+    pub async fn delete_account(&self, id: &str, revoke: bool) -> Result<Deletion, Error> {
+        let mut call = self.request(
+            "delete_account",
+            Priority::Pending,
+            Method::DELETE,
+            &["connected_accounts", id],
+            None,
+        )?;
+        call.url = self.0.url(
+            &["connected_accounts", id],
+            &[("revoke_on_delete", bool_text(revoke))],
+        )?;
+        match self.0.call(&call, wire::success).await {
+            Ok(true) => Ok(Deletion::Deleted),
+            Ok(false) => Err(refused("the account was not deleted")),
+            Err(failure) if is_gone(&failure) => Ok(Deletion::AlreadyGone),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Enables or disables an account. Not a repair for expired or revoked accounts.
+    pub async fn set_account_enabled(&self, id: &str, enabled: bool) -> Result<(), Error> {
+        let path = ["connected_accounts", id, "status"];
+        let body = json!({ "enabled": enabled });
+        let call = self.request(
+            "set_account_enabled",
+            Priority::Pending,
+            Method::PATCH,
+            &path,
+            Some(&body),
+        )?;
+        match self.0.call(&call, wire::success).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(refused("the account was neither enabled nor disabled")),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Runs a tool. Never repeated: tools may write. A tool that failed is an `Ok` whose result says so.
+    pub async fn execute(
+        &self,
+        priority: Priority,
+        tool: &str,
+        request: &ExecuteRequest,
+    ) -> Result<ToolResult, Error> {
+        let arguments = match &request.arguments {
+            Value::Null => Value::Object(Map::new()),
+            Value::Object(_) => request.arguments.clone(),
+            _ => {
+                return Err(Error::InvalidRequest {
+                    message: "a tool's arguments must be an object".to_owned(),
+                });
+            }
+        };
+        let body = json!({
+            "user_id": request.user_id,
+            "connected_account_id": request.connected_account_id,
+            "arguments": arguments,
+            "version": request.version,
+        });
+        let path = ["tools", "execute", tool];
+        let mut call = self.request("execute_tool", priority, Method::POST, &path, Some(&body))?;
+        call.repeatable = false;
+        let mut result = self.0.call(&call, wire::tool_result).await?;
+        result.error = result.error.map(|error| self.0.clean(&error, TOOL_ERROR_LIMIT));
+        Ok(result)
+    }
+
+    fn request(
+        &self,
+        operation: &'static str,
+        priority: Priority,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Call, Error> {
+        let url = self.0.url(path, &[])?;
+        let body = body.map(|body| body.to_string().into_bytes());
+        Ok(Call {
+            operation,
+            priority,
+            method,
+            url,
+            body,
+            repeatable: true,
+        })
+    }
+}
+
+/// Composio itself says that the object does not exist.
+fn is_gone(failure: &Failure) -> bool {
+    failure.error.is_not_found() && failure.plausible
+}
+
+/// A success status with a body that says no.
+fn refused(message: &str) -> Error {
+    Error::Http {
+        status: 200,
+        code: None,
+        slug: None,
+        message: message.to_owned(),
+        request_id: None,
+        retry_after: None,
+    }
+}
+
+fn bool_text(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
+/// The API joins the values of a filter with commas, so that a value with a comma would be two.
+fn joined(what: &str, values: &[impl AsRef<str>]) -> Result<String, Error> {
+    let mut text = String::new();
+    for value in values {
+        let value = value.as_ref();
+        if value.is_empty() || value.contains(',') {
+            return Err(Error::InvalidRequest {
+                message: format!("a {what} must not be empty or contain a comma"),
+            });
+        }
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(value);
+    }
+    Ok(text)
+}

@@ -1,0 +1,537 @@
+//! Who follows which account, and what is known about it. Plain data: every method is told the time, and says whom to
+//! wake.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::schedule::{Id, Limits, Next, Schedule, Slot};
+use super::{Look, Sight, Trouble};
+use crate::composio::{Error, Priority};
+
+/// Shortest and longest time between two looks that can be asked for. Faster is a loop, slower is not following.
+const CADENCES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(24 * 3600)];
+/// First pause after a failure; it doubles from there.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Longest pause after a failure, where the error does not ask for a longer one.
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// A failure that may pass by itself is told after this many in a row ...
+const PATIENCE_COUNT: u32 = 3;
+/// ... or after this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a look brought.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Seen(Sight),
+    Failed {
+        error: Error,
+        /// When to try again, where that is known.
+        retry_in: Option<Duration>,
+        /// Share of the pause to take, in `0.75..=1.0`, the same for a whole batch so that it stays together.
+        jitter: f64,
+    },
+}
+
+/// One account of a batch.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub id: Id,
+    /// The list cannot be asked for it.
+    pub alone: bool,
+    /// It is known to be gone. Deletion is final, so that its absence from the list confirms it.
+    pub gone: bool,
+}
+
+/// Accounts to look at now.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Number of this batch: what it brings is newer than everything with a lower number.
+    pub generation: u64,
+    pub priority: Priority,
+    pub targets: Vec<Target>,
+}
+
+/// What the task has to do.
+#[derive(Debug)]
+pub(super) enum Step {
+    Look(Batch),
+    WaitUntil(Instant),
+    Wait,
+}
+
+struct Follow {
+    id: Id,
+    cadence: Duration,
+    priority: Priority,
+    /// Wants to be woken by the first look that is newer than this.
+    wants_newer_than: Option<u64>,
+}
+
+struct Entry<O> {
+    /// Rarely more than one: two objects that adopted the same account.
+    owners: Vec<O>,
+    cadence: Duration,
+    priority: Priority,
+    since: Instant,
+    slot: Option<(Priority, Slot)>,
+    /// The look under way.
+    flight: Option<Flight>,
+    /// When the newest look began.
+    looked_at: Option<Instant>,
+    generation: u64,
+    sight: Option<Sight>,
+    /// A look newer than this generation was asked for, at that time.
+    asked: Option<(u64, Instant)>,
+    /// Looks older than this generation are out of date: a mutation of ours has overtaken them.
+    floor: u64,
+    alone: bool,
+    streak: Option<Box<Streak>>,
+}
+
+#[derive(Clone, Copy)]
+struct Flight {
+    generation: u64,
+    started: Instant,
+}
+
+/// Failures in a row.
+struct Streak {
+    error: Error,
+    failures: u32,
+    since: Instant,
+    retry_at: Instant,
+    told: bool,
+}
+
+impl<O> Entry<O> {
+    fn new(now: Instant) -> Self {
+        Self {
+            owners: Vec::new(),
+            cadence: CADENCES[1],
+            priority: Priority::Background,
+            since: now,
+            slot: None,
+            flight: None,
+            looked_at: None,
+            generation: 0,
+            sight: None,
+            asked: None,
+            floor: 0,
+            alone: false,
+            streak: None,
+        }
+    }
+
+    fn due(&self) -> Instant {
+        match (&self.asked, &self.streak, self.looked_at) {
+            (Some((_, at)), _, _) => *at,
+            (None, Some(streak), _) => streak.retry_at,
+            (None, None, Some(looked_at)) => looked_at + self.cadence,
+            (None, None, None) => self.since,
+        }
+    }
+
+    fn look(&self, now: Instant) -> Look {
+        let trouble = self
+            .streak
+            .as_ref()
+            .filter(|streak| streak.told)
+            .map(|streak| Trouble {
+                error: streak.error.clone(),
+                failures: streak.failures,
+                retry_in: streak.retry_at.saturating_duration_since(now),
+            });
+        Look {
+            sight: self.sight.clone(),
+            seen_at: self.looked_at,
+            generation: self.generation,
+            trouble,
+        }
+    }
+}
+
+/// Followers, accounts and the schedule.
+pub(super) struct Book<O> {
+    limits: Limits,
+    most_in_flight: usize,
+    follows: HashMap<O, Follow>,
+    entries: HashMap<Id, Entry<O>>,
+    schedule: Schedule,
+    /// Number of the newest batch or mutation.
+    generation: u64,
+    in_flight: usize,
+}
+
+impl<O: Clone + Eq + Hash> Book<O> {
+    pub(super) fn new(limits: Limits, most_in_flight: usize) -> Self {
+        Self {
+            limits,
+            most_in_flight: most_in_flight.max(1),
+            follows: HashMap::new(),
+            entries: HashMap::new(),
+            schedule: Schedule::default(),
+            generation: 0,
+            in_flight: 0,
+        }
+    }
+
+    pub(super) fn followers(&self) -> usize {
+        self.follows.len()
+    }
+
+    /// Nobody follows and nothing is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.follows.is_empty() && self.entries.is_empty() && self.schedule.is_empty()
+    }
+
+    pub(super) fn follow(
+        &mut self,
+        now: Instant,
+        owner: &O,
+        id: &str,
+        cadence: Duration,
+        priority: Priority,
+    ) -> Look {
+        let cadence = cadence.clamp(CADENCES[0], CADENCES[1]);
+        match self.follows.get_mut(owner) {
+            Some(follow) if *follow.id == *id => {
+                if (follow.cadence, follow.priority) != (cadence, priority) {
+                    (follow.cadence, follow.priority) = (cadence, priority);
+                    let id = Id::clone(&follow.id);
+                    self.reckon(&id);
+                }
+            }
+            other => {
+                if other.is_some() {
+                    self.unfollow(owner);
+                }
+                // The key that is already there is shared, so that an id is held once however many mention it.
+                let id = self
+                    .entries
+                    .get_key_value(id)
+                    .map_or_else(|| Id::from(id), |(id, _)| Id::clone(id));
+                let entry = self
+                    .entries
+                    .entry(Id::clone(&id))
+                    .or_insert_with(|| Entry::new(now));
+                entry.owners.push(owner.clone());
+                let follow = Follow {
+                    id: Id::clone(&id),
+                    cadence,
+                    priority,
+                    wants_newer_than: None,
+                };
+                self.follows.insert(owner.clone(), follow);
+                self.reckon(&id);
+            }
+        }
+        self.entries
+            .get(id)
+            .map_or_else(Look::default, |entry| entry.look(now))
+    }
+
+    pub(super) fn unfollow(&mut self, owner: &O) {
+        let Some(Follow { id, .. }) = self.follows.remove(owner) else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.owners.retain(|other| other != owner);
+        if entry.owners.is_empty() {
+            if let Some((class, slot)) = entry.slot.take() {
+                self.schedule.remove(class, &slot);
+            }
+            self.entries.remove(&id);
+        } else {
+            self.reckon(&id);
+        }
+    }
+
+    /// Makes the owner's account due now; returns the generation that the next look exceeds.
+    pub(super) fn refresh(&mut self, now: Instant, owner: &O) -> u64 {
+        let generation = self.generation;
+        if let Some(follow) = self.follows.get_mut(owner) {
+            follow.wants_newer_than = Some(generation);
+            let id = Id::clone(&follow.id);
+            self.ask(now, &id);
+        }
+        generation
+    }
+
+    /// Makes an account due now because somebody outside says that it changed.
+    pub(super) fn reread(&mut self, now: Instant, id: &str) {
+        if let Some((id, _)) = self.entries.get_key_value(id) {
+            let id = Id::clone(id);
+            self.ask(now, &id);
+        }
+    }
+
+    fn ask(&mut self, now: Instant, id: &Id) {
+        let generation = self.generation;
+        if let Some(entry) = self.entries.get_mut(id) {
+            let at = entry.asked.map_or(now, |(_, at)| at);
+            entry.asked = Some((generation, at));
+            self.place(id);
+        }
+    }
+
+    /// Remembers what a mutation told, and disregards looks that began before it.
+    pub(super) fn changed(&mut self, now: Instant, id: &str, sight: Sight) -> Vec<O> {
+        self.generation += 1;
+        let generation = self.generation;
+        let Some((id, _)) = self.entries.get_key_value(id) else {
+            return Vec::new();
+        };
+        let id = Id::clone(id);
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return Vec::new();
+        };
+        entry.floor = generation;
+        let woken = Self::remember(&mut self.follows, entry, generation, now, sight);
+        self.place(&id);
+        woken
+    }
+
+    /// Lets everything that failed be tried again now.
+    pub(super) fn retry_now(&mut self, now: Instant) {
+        let failing: Vec<Id> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.streak.is_some())
+            .map(|(id, _)| Id::clone(id))
+            .collect();
+        for id in failing {
+            if let Some(streak) = self.entries.get_mut(&id).and_then(|entry| entry.streak.as_mut()) {
+                streak.retry_at = streak.retry_at.min(now);
+            }
+            self.place(&id);
+        }
+    }
+
+    /// Decides what to do now; a batch that it returns is under way from then on.
+    pub(super) fn next(&mut self, now: Instant) -> Step {
+        let (in_flight, most) = (self.in_flight, self.most_in_flight);
+        // The last places stay free for the urgent, who would otherwise wait behind slow refreshes.
+        let open = |class| {
+            let places = match class {
+                Priority::Interactive => most,
+                Priority::Pending | Priority::Identity => (most - 1).max(1),
+                Priority::Background => (most / 2).max(1),
+            };
+            in_flight < places
+        };
+        match self.schedule.next(now, self.limits, open) {
+            Next::Idle => Step::Wait,
+            Next::At(at) => Step::WaitUntil(at),
+            Next::Take(priority, ids) => {
+                self.generation += 1;
+                self.in_flight += 1;
+                let generation = self.generation;
+                let targets = ids.into_iter().filter_map(|id| self.take_off(id, now)).collect();
+                Step::Look(Batch {
+                    generation,
+                    priority,
+                    targets,
+                })
+            }
+        }
+    }
+
+    fn take_off(&mut self, id: Id, now: Instant) -> Option<Target> {
+        let entry = self.entries.get_mut(&id)?;
+        if let Some((class, slot)) = entry.slot.take() {
+            self.schedule.remove(class, &slot);
+        }
+        entry.flight = Some(Flight {
+            generation: self.generation,
+            started: now,
+        });
+        let gone = entry.sight == Some(Sight::Gone) && entry.asked.is_none();
+        Some(Target {
+            id,
+            alone: entry.alone,
+            gone,
+        })
+    }
+
+    /// A batch no longer occupies its place.
+    pub(super) fn release(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The list refuses this id: it is looked at by itself from now on.
+    pub(super) fn set_alone(&mut self, id: &Id) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.alone = true;
+        }
+    }
+
+    /// Whether that batch still owes an answer about this account.
+    pub(super) fn awaits(&self, generation: u64, id: &Id) -> bool {
+        self.entries
+            .get(id)
+            .and_then(|entry| entry.flight)
+            .is_some_and(|flight| flight.generation == generation)
+    }
+
+    /// Takes in what a look brought; returns whom to wake.
+    pub(super) fn settle(&mut self, now: Instant, generation: u64, id: &Id, outcome: Outcome) -> Vec<O> {
+        let Some(entry) = self.entries.get_mut(id) else {
+            return Vec::new();
+        };
+        let Some(flight) = entry.flight.take_if(|flight| flight.generation == generation) else {
+            return Vec::new();
+        };
+        let woken = match outcome {
+            Outcome::Seen(_) if generation < entry.floor => {
+                entry.asked.get_or_insert((entry.floor, now));
+                Vec::new()
+            }
+            Outcome::Seen(sight) => {
+                Self::remember(&mut self.follows, entry, generation, flight.started, sight)
+            }
+            Outcome::Failed {
+                error,
+                retry_in,
+                jitter,
+            } => {
+                entry.asked.take_if(|(asked, _)| generation > *asked);
+                if entry.fail(now, error, retry_in, jitter) {
+                    entry.owners.clone()
+                } else {
+                    Vec::new()
+                }
+            }
+        };
+        self.place(id);
+        woken
+    }
+
+    fn remember(
+        follows: &mut HashMap<O, Follow>,
+        entry: &mut Entry<O>,
+        generation: u64,
+        looked_at: Instant,
+        sight: Sight,
+    ) -> Vec<O> {
+        let news = entry
+            .sight
+            .as_ref()
+            .is_none_or(|old| !old.same_for_readers(&sight));
+        let recovered = entry.streak.take().is_some_and(|streak| streak.told);
+        entry.sight = Some(sight);
+        entry.generation = generation;
+        entry.looked_at = Some(looked_at);
+        entry.asked.take_if(|(asked, _)| generation > *asked);
+        let mut woken = Vec::new();
+        for owner in &entry.owners {
+            let asked = follows.get_mut(owner).and_then(|follow| {
+                follow
+                    .wants_newer_than
+                    .take_if(|newer_than| generation > *newer_than)
+            });
+            if news || recovered || asked.is_some() {
+                woken.push(owner.clone());
+            }
+        }
+        woken
+    }
+
+    /// Derives cadence and class of an account from its owners.
+    fn reckon(&mut self, id: &Id) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            let follows = || entry.owners.iter().filter_map(|owner| self.follows.get(owner));
+            entry.cadence = follows()
+                .map(|follow| follow.cadence)
+                .min()
+                .unwrap_or(CADENCES[1]);
+            entry.priority = follows()
+                .map(|follow| follow.priority)
+                .min()
+                .unwrap_or(Priority::Background);
+            self.place(id);
+        }
+    }
+
+    /// Puts an account where its due time says, unless a look at it is under way.
+    fn place(&mut self, id: &Id) {
+        let Some(entry) = self.entries.get_mut(id) else {
+            return;
+        };
+        if let Some((class, slot)) = entry.slot.take() {
+            self.schedule.remove(class, &slot);
+        }
+        if entry.flight.is_none() {
+            let slot = Slot {
+                due: entry.due(),
+                id: Id::clone(id),
+                reach: entry.cadence / 2,
+            };
+            self.schedule.insert(entry.priority, slot.clone());
+            entry.slot = Some((entry.priority, slot));
+        }
+    }
+}
+
+impl<O> Entry<O> {
+    /// Counts a failure; says whether the owners should hear of it.
+    fn fail(&mut self, now: Instant, error: Error, retry_in: Option<Duration>, jitter: f64) -> bool {
+        let cadence = self.cadence;
+        let streak = self.streak.get_or_insert_with(|| {
+            Box::new(Streak {
+                error: error.clone(),
+                failures: 0,
+                since: now,
+                retry_at: now,
+                told: false,
+            })
+        });
+        streak.failures = streak.failures.saturating_add(1);
+        let pause = backoff(streak.failures).mul_f64(jitter);
+        streak.retry_at = now
+            + retry_in.map_or(pause, |wait| {
+                if error.is_throttled() {
+                    wait
+                } else {
+                    wait.max(pause)
+                }
+            });
+        let worth_telling = worth_telling(&error, streak.failures, now.duration_since(streak.since), cadence);
+        let another_kind = kind(&streak.error) != kind(&error);
+        streak.error = error;
+        let tell = worth_telling && (!streak.told || another_kind);
+        streak.told |= worth_telling;
+        tell
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    FIRST_RETRY
+        .saturating_mul(1 << failures.saturating_sub(1).min(6))
+        .min(LAST_RETRY)
+}
+
+/// A failure that needs somebody's attention is told at once, one that may pass only if it does not.
+fn worth_telling(error: &Error, failures: u32, lasted: Duration, cadence: Duration) -> bool {
+    if error.is_throttled() {
+        // Cadences stretch when the budget is tight; that is how it works, not trouble.
+        lasted >= PATIENCE.max(cadence)
+    } else if error.is_transient() {
+        failures >= PATIENCE_COUNT || lasted >= PATIENCE
+    } else {
+        true
+    }
+}
+
+/// Errors of one kind are one trouble.
+fn kind(error: &Error) -> &'static str {
+    if error.is_transient() {
+        "transient"
+    } else {
+        error.outcome()
+    }
+}
