@@ -31,6 +31,11 @@ pub enum AccountStatus {
 }
 
 impl AccountStatus {
+    /// Whether a person still has to finish the hosted flow.
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Initializing | Self::Initiated | Self::Pending)
+    }
+
     /// The values that the list endpoint accepts as a filter. They are always sent: what the endpoint shows without a
     /// filter is not documented.
     pub(super) const LISTED: &'static str = "INITIALIZING,INITIATED,ACTIVE,FAILED,EXPIRED,INACTIVE,REVOKED";

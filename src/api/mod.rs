@@ -1,0 +1,34 @@
+//! The custom resources: types, validation rules and conditions. Plain data, no client, no async.
+
+pub mod conditions;
+pub mod reddit_connection;
+mod secret_ref;
+
+pub use reddit_connection::{RedditConnection, RedditConnectionSpec, RedditConnectionStatus};
+pub use secret_ref::SecretKeyRef;
+
+use kube::CustomResourceExt;
+
+/// API group of every resource of this operator.
+pub const GROUP: &str = "composio-operator.dev";
+
+/// Version served and stored.
+pub const VERSION: &str = "v1alpha1";
+
+/// Annotation that asks for work now. Any token that differs from `status.lastHandledRequestAt` is a request.
+pub const REQUESTED_AT_ANNOTATION: &str = "composio-operator.dev/requested-at";
+
+/// Label on everything the operator creates, as recommended by Kubernetes.
+/// See <https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// Value of [`MANAGED_BY_LABEL`].
+pub const MANAGED_BY: &str = "composio-operator";
+
+/// Every CustomResourceDefinition, with the file name it is committed under in `crds/`.
+pub fn custom_resource_definitions() -> Vec<(
+    &'static str,
+    k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+)> {
+    vec![("redditconnections.yaml", RedditConnection::crd())]
+}

@@ -1,0 +1,245 @@
+//! I/O out: runs one step.
+
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::identity::{self, Identity};
+use super::link_secret::{self, Contents};
+use super::observed::Subject;
+use super::plan::Step;
+use super::status::{Acted, Published};
+use crate::api::reddit_connection::{FINALIZER, LinkPublication, RedditConnection};
+use crate::composio::{Client, Connection, Deletion, ExecuteRequest, LinkRequest, Priority, Sight};
+use crate::controllers::context::{Context, Owner};
+use crate::controllers::failure::{Failure, Reason};
+use crate::kube_io::apply::{ensure_finalizer, remove_finalizer};
+
+/// What came of a step, and the object if the step changed it.
+pub struct Effect {
+    /// For the status.
+    pub acted: Acted,
+    /// The object after a change of its metadata; `Some(None)` once it is gone.
+    pub object: Option<Option<RedditConnection>>,
+}
+
+impl From<Acted> for Effect {
+    fn from(acted: Acted) -> Self {
+        Self { acted, object: None }
+    }
+}
+
+/// Runs one step. Only conflicts come back as errors: the object is not the one that was planned for.
+pub async fn act(
+    ctx: &Context,
+    owner: &Owner,
+    object: &RedditConnection,
+    step: &Step,
+    connection: Option<&Connection<Owner>>,
+) -> Result<Effect, kube::Error> {
+    let subject = Subject::from(object);
+    let objects = Api::<RedditConnection>::namespaced(ctx.client.clone(), &owner.namespace);
+    let secrets = Api::<Secret>::namespaced(ctx.client.clone(), &owner.namespace);
+    let secret_name = subject.link_secret_name();
+    match step {
+        Step::AddFinalizer => {
+            let object = ensure_finalizer(&objects, object, FINALIZER).await?;
+            return Ok(Effect {
+                acted: Acted::Done,
+                object: Some(Some(object)),
+            });
+        }
+        Step::RemoveFinalizer { .. } => {
+            let object = remove_finalizer(&objects, object, FINALIZER).await?;
+            return Ok(Effect {
+                acted: Acted::Done,
+                object: Some(object),
+            });
+        }
+        Step::BeginLink {
+            attempt,
+            auth_config_id,
+            renewal,
+        } => {
+            let auth_config_id = auth_config_id.clone();
+            return Ok(Acted::Begun {
+                attempt: *attempt,
+                auth_config_id,
+                renewal: *renewal,
+            }
+            .into());
+        }
+        Step::RecoverAttempt { attempt } => return Ok(Acted::Recovered { attempt: *attempt }.into()),
+        Step::Adopt {
+            account,
+            expires_at,
+            secret_name,
+        } => {
+            let (account, secret_name) = (account.clone(), secret_name.clone());
+            return Ok(Acted::Adopted {
+                account,
+                expires_at: *expires_at,
+                secret_name,
+            }
+            .into());
+        }
+        Step::PrepareLinkSecret => {
+            let written = link_secret::write(&secrets, &secret_name, object, None).await;
+            return Ok(written
+                .map_or_else(|error| not_stored(&error), |_| Acted::Done)
+                .into());
+        }
+        Step::DeleteLinkSecret => {
+            let deleted = link_secret::delete(&secrets, &secret_name, subject.uid).await;
+            return Ok(deleted
+                .map_or_else(
+                    |e| Acted::Failed(Failure::from(&e)),
+                    |()| Acted::LinkSecretDeleted,
+                )
+                .into());
+        }
+        Step::CreateLink { .. }
+        | Step::DeleteAccount { .. }
+        | Step::SetEnabled { .. }
+        | Step::Identify { .. }
+        | Step::Refresh { .. } => {}
+    }
+    let Some(connection) = connection else {
+        let failure = Failure::transient(Reason::ApiKeyNotFound, "the API key went away");
+        return Ok(Acted::Failed(failure).into());
+    };
+    let acted = match step {
+        Step::CreateLink {
+            alias,
+            auth_config_id,
+        } => create_link(&connection.client, &secrets, object, alias, auth_config_id).await,
+        Step::DeleteAccount { id, revoke, role } => match connection.client.delete_account(id, *revoke).await
+        {
+            Ok(Deletion::Deleted | Deletion::AlreadyGone) => Acted::Deleted { role: *role },
+            Err(error) => Acted::Failed(Failure::from_composio(&error, Reason::RequestRefused)),
+        },
+        Step::SetEnabled { id, enabled } => set_enabled(connection, id, *enabled).await,
+        Step::Identify { id } => Acted::Identified(identify(ctx, &connection.client, &subject, id).await),
+        Step::Refresh { id } => match look_now(connection, id).await {
+            Ok(()) => Acted::Refreshed,
+            Err(failure) => Acted::Failed(failure),
+        },
+        // Handled above.
+        _ => Acted::Done,
+    };
+    Ok(acted.into())
+}
+
+/// Makes the link, then stores it before anything else happens: without it the account is worth nothing.
+async fn create_link(
+    client: &Client,
+    secrets: &Api<Secret>,
+    object: &RedditConnection,
+    alias: &str,
+    auth_config_id: &str,
+) -> Acted {
+    let subject = Subject::from(object);
+    let request = LinkRequest {
+        auth_config_id: auth_config_id.to_owned(),
+        user_id: subject.spec.user_id.clone(),
+        alias: alias.to_owned(),
+        callback_url: subject.spec.callback_url.clone(),
+    };
+    let link = match client.create_link(&request).await {
+        Ok(link) => link,
+        Err(error) if error.is_alias_taken() => {
+            return Acted::Failed(Failure::transient(
+                Reason::AliasTaken,
+                "Composio has an account for this attempt already; looking for it",
+            ));
+        }
+        Err(error) if error.is_not_found() => {
+            return Acted::Failed(Failure::stalled(
+                Reason::AuthConfigNotFound,
+                format!(
+                    "Composio knows no auth config {auth_config_id} in the API key's project; correct spec.authConfigId"
+                ),
+            ));
+        }
+        Err(error) => return Acted::Failed(Failure::from_composio(&error, Reason::LinkRefused)),
+    };
+    let url = link.redirect_url.expose_secret();
+    let published = match subject.spec.link.publish {
+        LinkPublication::Status => Published::Status(url.to_owned()),
+        LinkPublication::Secret => {
+            let name = subject.link_secret_name();
+            let store = || {
+                let contents = Contents {
+                    account_id: &link.connected_account_id,
+                    url,
+                    expires_at: link.expires_at,
+                };
+                link_secret::write(secrets, &name, object, Some(contents))
+            };
+            let quickly = ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(200))
+                .with_max_times(4);
+            if let Err(error) = store.retry(quickly).await {
+                // The account is found by its alias and replaced, because nobody can open its link.
+                return not_stored(&error);
+            }
+            Published::Secret(name)
+        }
+    };
+    Acted::LinkCreated {
+        account_id: link.connected_account_id.clone(),
+        expires_at: link.expires_at,
+        published,
+    }
+}
+
+fn not_stored(error: &kube::Error) -> Acted {
+    let failure = Failure::from(error);
+    Acted::Failed(Failure {
+        reason: Reason::LinkNotStored,
+        message: format!("the Secret for the link cannot be written: {}", failure.message),
+        ..failure
+    })
+}
+
+async fn set_enabled(connection: &Connection<Owner>, id: &str, enabled: bool) -> Acted {
+    if let Err(error) = connection.client.set_account_enabled(id, enabled).await {
+        return Acted::Failed(Failure::from_composio(&error, Reason::RequestRefused));
+    }
+    match look_now(connection, id).await {
+        Ok(()) => Acted::EnabledSet { enabled },
+        Err(failure) => Acted::Failed(failure),
+    }
+}
+
+/// Reads the account again and tells the reader, whose memory is out of date.
+async fn look_now(connection: &Connection<Owner>, id: &str) -> Result<(), Failure> {
+    let account = connection
+        .client
+        .account(Priority::Interactive, id)
+        .await
+        .map_err(|error| Failure::from_composio(&error, Reason::RequestRefused))?;
+    connection
+        .reader
+        .changed(id, account.map_or(Sight::Gone, Sight::Found));
+    Ok(())
+}
+
+async fn identify(ctx: &Context, client: &Client, subject: &Subject<'_>, id: &str) -> Identity {
+    let request = ExecuteRequest {
+        user_id: subject.spec.user_id.clone(),
+        connected_account_id: id.to_owned(),
+        arguments: json!({ "username": identity::MYSELF }),
+        version: ctx.toolkit_version.clone(),
+    };
+    match client.execute(Priority::Identity, identity::TOOL, &request).await {
+        Ok(result) => identity::read(&result),
+        Err(error) => Identity::Unknown {
+            message: error.to_string(),
+        },
+    }
+}

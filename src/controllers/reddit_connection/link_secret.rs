@@ -1,0 +1,188 @@
+//! The Secret that holds the link a person opens.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::ObjectMeta;
+use kube::{Api, Resource};
+
+use super::FIELD_MANAGER;
+use super::observed::LinkSecret;
+use crate::api::{MANAGED_BY, MANAGED_BY_LABEL, RedditConnection};
+
+const URL: &str = "url";
+const EXPIRES_AT: &str = "expiresAt";
+const ACCOUNT_ID: &str = "connectedAccountId";
+
+/// Whose Secret this is, and what it holds. Never the link itself.
+pub fn inspect(secret: Option<&Secret>, owner_uid: &str) -> LinkSecret {
+    let Some(secret) = secret else {
+        return LinkSecret::Absent;
+    };
+    let is_ours = secret
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| owner.uid == owner_uid && owner.controller == Some(true));
+    if !is_ours {
+        return LinkSecret::Foreign;
+    }
+    let text = |key| {
+        let bytes = &secret.data.as_ref()?.get(key)?.0;
+        std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty())
+    };
+    // Without its link the rest is worth nothing.
+    let has_url = text(URL).is_some();
+    LinkSecret::Ours {
+        account_id: text(ACCOUNT_ID).filter(|_| has_url).map(str::to_owned),
+        expires_at: text(EXPIRES_AT)
+            .filter(|_| has_url)
+            .and_then(|time| time.parse().ok()),
+    }
+}
+
+/// What is stored.
+pub struct Contents<'a> {
+    /// The account the link belongs to.
+    pub account_id: &'a str,
+    /// The link.
+    pub url: &'a str,
+    /// When it expires.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Writes the Secret, empty or with a link. The owner reference makes Kubernetes remove it with the object.
+pub async fn write(
+    api: &Api<Secret>,
+    name: &str,
+    owner: &RedditConnection,
+    contents: Option<Contents<'_>>,
+) -> kube::Result<Secret> {
+    let data = contents.map(|contents| {
+        let mut data = BTreeMap::from([
+            (URL.to_owned(), ByteString(contents.url.into())),
+            (ACCOUNT_ID.to_owned(), ByteString(contents.account_id.into())),
+        ]);
+        if let Some(expires_at) = contents.expires_at {
+            data.insert(EXPIRES_AT.to_owned(), ByteString(expires_at.to_string().into()));
+        }
+        data
+    });
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(BTreeMap::from([(
+                MANAGED_BY_LABEL.to_owned(),
+                MANAGED_BY.to_owned(),
+            )])),
+            owner_references: owner.controller_owner_ref(&()).map(|reference| vec![reference]),
+            ..ObjectMeta::default()
+        },
+        data,
+        ..Secret::default()
+    };
+    api.patch(
+        name,
+        &PatchParams::apply(FIELD_MANAGER).force(),
+        &Patch::Apply(secret),
+    )
+    .await
+}
+
+/// Deletes the Secret if it is still ours. Gone already is fine.
+pub async fn delete(api: &Api<Secret>, name: &str, owner_uid: &str) -> kube::Result<()> {
+    let Some(secret) = api.get_opt(name).await? else {
+        return Ok(());
+    };
+    if !matches!(inspect(Some(&secret), owner_uid), LinkSecret::Ours { .. }) {
+        return Ok(());
+    }
+    let same_object = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: secret.metadata.uid,
+            ..Preconditions::default()
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &same_object).await {
+        Err(kube::Error::Api(status)) if !status.is_not_found() && !status.is_conflict() => {
+            Err(kube::Error::Api(status))
+        }
+        Err(error @ kube::Error::Api(_)) => {
+            tracing::debug!(%error, "the link Secret was gone already");
+            Ok(())
+        }
+        other => other.map(|_| ()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+    use super::*;
+
+    fn secret(owner_uid: &str, data: &[(&str, &str)]) -> Secret {
+        Secret {
+            metadata: ObjectMeta {
+                owner_references: Some(vec![OwnerReference {
+                    uid: owner_uid.to_owned(),
+                    controller: Some(true),
+                    ..OwnerReference::default()
+                }]),
+                ..ObjectMeta::default()
+            },
+            data: Some(
+                data.iter()
+                    .map(|(k, v)| ((*k).to_owned(), ByteString((*v).into())))
+                    .collect(),
+            ),
+            ..Secret::default()
+        }
+    }
+
+    #[test]
+    fn only_our_own_secret_counts() {
+        assert_eq!(inspect(None, "u"), LinkSecret::Absent);
+        assert_eq!(inspect(Some(&Secret::default()), "u"), LinkSecret::Foreign);
+        assert_eq!(inspect(Some(&secret("other", &[])), "u"), LinkSecret::Foreign);
+        assert_eq!(
+            inspect(Some(&secret("u", &[])), "u"),
+            LinkSecret::Ours {
+                account_id: None,
+                expires_at: None
+            }
+        );
+    }
+
+    #[test]
+    fn an_account_without_its_link_does_not_count() {
+        let without = secret("u", &[(ACCOUNT_ID, "ca_1")]);
+        assert_eq!(
+            inspect(Some(&without), "u"),
+            LinkSecret::Ours {
+                account_id: None,
+                expires_at: None
+            }
+        );
+        let with = secret(
+            "u",
+            &[
+                (ACCOUNT_ID, "ca_1"),
+                (URL, "https://x"),
+                (EXPIRES_AT, "2026-01-01T00:00:00Z"),
+            ],
+        );
+        assert_eq!(
+            inspect(Some(&with), "u"),
+            LinkSecret::Ours {
+                account_id: Some("ca_1".into()),
+                expires_at: "2026-01-01T00:00:00Z".parse().ok()
+            }
+        );
+    }
+}

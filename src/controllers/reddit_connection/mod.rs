@@ -1,0 +1,271 @@
+//! The controller of `RedditConnection`.
+//!
+//! One pass: observe (I/O) -> plan (pure) -> act (I/O) -> next status (pure) -> write, again and again until the plan
+//! has no step left. Everything that must survive a crash is in status before the next remote call.
+
+pub mod act;
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod fixtures;
+pub mod identity;
+pub mod link_secret;
+pub mod observe;
+pub mod observed;
+pub mod phase;
+pub mod plan;
+#[cfg(test)]
+mod plan_tests;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Api, Resource, ResourceExt};
+
+use self::observed::Subject;
+use self::phase::Phase;
+use self::plan::{Plan, Step};
+use self::status::Acted;
+use crate::api::reddit_connection::{RedditConnection, RedditConnectionStatus};
+use crate::controllers::context::{Context, Owner};
+use crate::controllers::failure::{Class, spread, until};
+use crate::kube_io::apply::{apply_status, is_conflict};
+use crate::telemetry::metrics::{Controller, Outcome};
+
+/// Field manager of every write of this controller.
+pub const FIELD_MANAGER: &str = "composio-operator.dev/redditconnection";
+
+/// Steps one pass may take. A whole life cycle needs fewer; more would be a loop.
+const MAX_STEPS: usize = 24;
+
+/// Settled objects are planned again after this time, in case a change was missed. It costs no remote call.
+const RESYNC: Duration = Duration::from_hours(1);
+
+/// Wait before an object that changed under our hands is read again.
+const CONFLICT: Duration = Duration::from_millis(250);
+
+/// Why a pass ended early. None of these is a failure of the object.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Kubernetes API refused or did not answer.
+    #[error("Kubernetes API: {0}")]
+    Kube(#[from] kube::Error),
+    /// This replica does not lead any more.
+    #[error("not the leader any more")]
+    NotLeader,
+    /// The pass took too long; it goes on where status says.
+    #[error("the pass took longer than {0:?}")]
+    Timeout(Duration),
+    /// A bug.
+    #[error("the pass panicked")]
+    Panicked,
+    /// A plan led to a plan led to a plan.
+    #[error("no end after {MAX_STEPS} steps")]
+    Endless,
+}
+
+/// One pass, with its time limit and its metrics.
+pub async fn reconcile(object: Arc<RedditConnection>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let timer = ctx.metrics.reconcile(Controller::RedditConnection);
+    let result = tokio::time::timeout(ctx.pass_timeout, pass(&ctx, (*object).clone())).await;
+    match result {
+        Ok(Ok((action, outcome))) => {
+            timer.finish(outcome);
+            Ok(action)
+        }
+        Ok(Err(Error::Kube(error))) if is_conflict(&error) => {
+            timer.finish(Outcome::Waiting);
+            Ok(Action::requeue(CONFLICT))
+        }
+        Ok(Err(error)) => {
+            timer.finish(Outcome::Failed);
+            Err(error)
+        }
+        // The timer notes an abandoned pass.
+        Err(_) => Err(Error::Timeout(ctx.pass_timeout)),
+    }
+}
+
+/// When to try a pass again that ended early. `uid` spreads objects that failed together.
+pub fn retry(uid: &str, error: &Error) -> Action {
+    let jitter = spread(uid.bytes().map(u64::from).sum());
+    match error {
+        Error::NotLeader => Action::await_change(),
+        _ => Action::requeue(Duration::from_secs(5).mul_f64(1.0 + jitter)),
+    }
+}
+
+async fn pass(ctx: &Context, mut object: RedditConnection) -> Result<(Action, Outcome), Error> {
+    let owner = Owner {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    };
+    let api = Api::<RedditConnection>::namespaced(ctx.client.clone(), &owner.namespace);
+    let mut from_cache = true;
+    let mut applied = false;
+    for _ in 0..MAX_STEPS {
+        let now = Timestamp::now();
+        let subject = Subject::from(&object);
+        let observation = observe::observe(ctx, &owner, &subject, now).await;
+        let plan = plan::plan(&subject, &observation.observed, now);
+        if plan.step.as_ref().is_some_and(Step::is_remote_change) {
+            if from_cache {
+                match read_again(&api, &object).await? {
+                    Some(current) => object = current,
+                    None => return Ok((forget(ctx, &owner, &object), Outcome::Unchanged)),
+                }
+                from_cache = false;
+                continue;
+            }
+            if !ctx.leadership.is_current(tokio::time::Instant::now()) {
+                return Err(Error::NotLeader);
+            }
+        }
+        let effect = match &plan.step {
+            Some(step) => act::act(ctx, &owner, &object, step, observation.connection.as_deref()).await?,
+            None => Acted::Nothing.into(),
+        };
+        applied |= plan.step.is_some();
+        let now = Timestamp::now();
+        let status = status::next_status(&subject, &observation.observed, &plan, &effect.acted, now);
+        let old = subject.status.clone();
+        match effect.object {
+            Some(Some(changed)) => {
+                object = changed;
+                from_cache = false;
+            }
+            Some(None) => {
+                announce(ctx, &object, &old, &status, &plan, &effect.acted).await;
+                return Ok((forget(ctx, &owner, &object), Outcome::Applied));
+            }
+            None => {}
+        }
+        if matches!(plan.step, Some(Step::RemoveFinalizer { .. })) {
+            announce(ctx, &object, &old, &status, &plan, &effect.acted).await;
+            return Ok((forget(ctx, &owner, &object), Outcome::Applied));
+        }
+        if status != old {
+            object = write_status(&api, &object, &status, &effect.acted).await?;
+            from_cache = false;
+            announce(ctx, &object, &old, &status, &plan, &effect.acted).await;
+        }
+        if plan.step.is_none() || matches!(effect.acted, Acted::Failed(_)) {
+            let phase = status::final_phase(&plan, &effect.acted);
+            if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
+                return Ok((forget(ctx, &owner, &object), Outcome::Unchanged));
+            }
+            return Ok((next_look(&object, &plan, now), outcome(&phase, applied)));
+        }
+    }
+    Err(Error::Endless)
+}
+
+/// The object as the API server has it now; None if it is gone or another one of the same name.
+async fn read_again(
+    api: &Api<RedditConnection>,
+    object: &RedditConnection,
+) -> Result<Option<RedditConnection>, kube::Error> {
+    let current = api.get_opt(&object.name_any()).await?;
+    Ok(current.filter(|current| current.uid() == object.uid()))
+}
+
+/// Writes the status. What happened at Composio and cannot be found out again is written whatever else has changed;
+/// everything else only over the version it was computed from.
+async fn write_status(
+    api: &Api<RedditConnection>,
+    object: &RedditConnection,
+    status: &RedditConnectionStatus,
+    acted: &Acted,
+) -> Result<RedditConnection, kube::Error> {
+    let name = object.name_any();
+    if !matches!(acted, Acted::LinkCreated { .. }) {
+        return apply_status(
+            api,
+            &name,
+            object.resource_version().as_deref(),
+            FIELD_MANAGER,
+            status,
+        )
+        .await;
+    }
+    let write = || apply_status(api, &name, None, FIELD_MANAGER, status);
+    let patiently = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_times(5);
+    write
+        .retry(patiently)
+        .when(|error| !matches!(error, kube::Error::Api(status) if status.is_not_found()))
+        .await
+}
+
+fn next_look(object: &RedditConnection, plan: &Plan, now: Timestamp) -> Action {
+    let subject = Subject::from(object);
+    let retry = subject
+        .status
+        .retry
+        .as_ref()
+        .and_then(|retry| retry.next_attempt_at.as_ref());
+    let resync = RESYNC.mul_f64(1.0 + spread(subject.seed()) / 10.0);
+    let wake = [plan.wake, retry.map(|next| until(next.0, now))]
+        .into_iter()
+        .flatten()
+        .min();
+    // Times in status are whole seconds; a wake-up a moment early would only be repeated.
+    Action::requeue(wake.map_or(resync, |wait| wait.min(resync) + Duration::from_millis(50)))
+}
+
+fn outcome(phase: &Phase, applied: bool) -> Outcome {
+    match phase {
+        Phase::Failed(failure) | Phase::Trouble(failure) => match failure.class {
+            Class::Stalled => Outcome::Stalled,
+            Class::Waiting => Outcome::Waiting,
+            Class::Transient => Outcome::Failed,
+        },
+        _ if applied => Outcome::Applied,
+        _ => Outcome::Unchanged,
+    }
+}
+
+fn forget(ctx: &Context, owner: &Owner, object: &RedditConnection) -> Action {
+    ctx.composio.unfollow(owner, None);
+    ctx.events
+        .forget(object.metadata.uid.as_deref().unwrap_or_default());
+    Action::await_change()
+}
+
+async fn announce(
+    ctx: &Context,
+    object: &RedditConnection,
+    old: &RedditConnectionStatus,
+    new: &RedditConnectionStatus,
+    plan: &Plan,
+    acted: &Acted,
+) {
+    if let Phase::Failed(failure) = status::final_phase(plan, acted) {
+        ctx.metrics
+            .failure(Controller::RedditConnection, failure.reason.as_str());
+    }
+    let regarding = object.object_ref(&());
+    for told in status::announcements(old, new, plan, acted) {
+        tracing::info!(
+            namespace = regarding.namespace,
+            name = regarding.name,
+            reason = told.reason,
+            "{}",
+            told.note
+        );
+        if told.warning {
+            ctx.events
+                .warning(&regarding, told.reason, "Reconcile", &told.note)
+                .await;
+        } else {
+            ctx.events
+                .normal(&regarding, told.reason, "Reconcile", &told.note)
+                .await;
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The life of the operator process: connect, wait for the CRDs, lead, run the controllers, stop in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::runtime::events::Reporter;
+use secrecy::SecretString;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::api::RedditConnection;
+use crate::composio::{CallObserver, ReaderOptions, Registry};
+use crate::controllers::auth_configs::AuthConfigs;
+use crate::controllers::context::Context;
+use crate::controllers::credentials::{Credentials, SharedWith};
+use crate::controllers::run::{self, Namespaces};
+use crate::kube_io::crds::{Crd, wait_for_crds};
+use crate::kube_io::events::Publisher;
+use crate::kube_io::lease::{self, Leadership, LeaseConfig};
+use crate::settings::Settings;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::server::{Endpoints, Health, Readiness, Server};
+
+/// Environment variable with the operator's own API key. There is no flag for it: flags are visible to every process.
+pub const API_KEY_VARIABLE: &str = "COMPOSIO_API_KEY";
+
+/// How long others wait for a leader that stopped renewing its Lease; client-go's default.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
+
+/// The main loop beats this often; the process counts as dead after [`HEARTBEAT_MAX_AGE`] without a beat.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT_MAX_AGE: Duration = Duration::from_secs(60);
+
+/// Runs until SIGTERM or Ctrl-C, or until the leadership is lost.
+///
+/// # Errors
+/// A setting that cannot be used, no way to the cluster, or a lost leadership.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let shutdown = watch_signals()?;
+    settings
+        .client_options()
+        .validate()
+        .context("the settings for Composio cannot be used")?;
+
+    let (metrics, registry) = Metrics::new();
+    let health = Health::new(HEARTBEAT_MAX_AGE);
+    let readiness = Readiness::default();
+    let started = readiness.gate("kubernetes");
+    let endpoints = Endpoints {
+        health: health.clone(),
+        readiness: readiness.clone(),
+        registry,
+    };
+    let server = Server::bind(settings.http_listen, endpoints.router())
+        .await
+        .with_context(|| format!("cannot listen on {} (--http-listen)", settings.http_listen))?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        http = %server.local_addr()?,
+        composio = settings.composio_base_url,
+        "composio-operator starts"
+    );
+    let server = tokio::spawn(server.serve(ends(shutdown.clone())));
+    let beating = tokio::spawn(beat(health));
+
+    let outcome = tokio::select! {
+        outcome = work(&settings, &metrics, &readiness, &started, shutdown.clone()) => outcome,
+        () = abandons(shutdown.clone()) => Ok(()),
+    };
+    beating.abort();
+    if outcome.is_ok() {
+        server
+            .await
+            .context("the HTTP server panicked")?
+            .context("the HTTP server failed")?;
+        tracing::info!("stopped");
+    }
+    outcome
+}
+
+async fn work(
+    settings: &Settings,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    started: &crate::telemetry::server::Gate,
+    shutdown: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let mut config = kube::Config::infer()
+        .await
+        .context("no way to a cluster: set KUBECONFIG, or run in a Pod with a service account")?;
+    // Every pass has its own time limit and its own way to try again.
+    config.default_retry = false;
+    let client =
+        kube::Client::try_from(config.clone()).context("the cluster's configuration cannot be used")?;
+    started.open();
+
+    let crd_gate = readiness.gate("crd redditconnections.composio-operator.dev");
+    let crd = Crd::of::<RedditConnection>();
+    metrics.crd_missing(crd.name(), false);
+    let name = crd.name().to_owned();
+    let crds = [crd];
+    let served = wait_for_crds(&client, &crds, |missing| {
+        metrics.crd_missing(&name, true);
+        tracing::warn!(
+            ?missing,
+            "waiting for CustomResourceDefinitions; install the files in crds/"
+        );
+    });
+    tokio::select! {
+        served = served => served?,
+        () = ends(shutdown.clone()) => return Ok(()),
+    }
+    metrics.crd_missing(&name, false);
+    crd_gate.open();
+
+    let leadership = lead(settings, metrics, config, shutdown.clone()).await?;
+    let Some(leadership) = leadership else {
+        return Ok(());
+    };
+
+    let (wakes, scopes) = run::scopes(&Namespaces::from_names(&settings.watch_namespaces));
+    let observer: Arc<dyn CallObserver> = Arc::new(Observer(metrics.clone()));
+    let composio = Registry::new(
+        settings.client_options(),
+        ReaderOptions::default(),
+        observer,
+        Arc::new(move |owner| wakes.wake(owner)),
+    )
+    .context("the settings for Composio cannot be used")?;
+    let own_key = std::env::var(API_KEY_VARIABLE)
+        .ok()
+        .filter(|key| !key.trim().is_empty());
+    let own_key = own_key.map(|key| SecretString::from(key.trim().to_owned()));
+    let reporter = Reporter {
+        controller: crate::controllers::reddit_connection::FIELD_MANAGER.to_owned(),
+        instance: Some(settings.instance()),
+    };
+    let shared_with = SharedWith::from_names(&settings.shared_key_namespaces);
+    let ctx = Arc::new(Context {
+        credentials: Credentials::new(client.clone(), own_key, shared_with),
+        events: Publisher::new(client.clone(), reporter, metrics.clone()),
+        client,
+        composio,
+        auth_configs: AuthConfigs::default(),
+        toolkit_version: settings.reddit_toolkit_version.clone(),
+        metrics: metrics.clone(),
+        leadership: leadership.clone(),
+        pass_timeout: settings.reconcile_timeout,
+    });
+    tokio::select! {
+        () = run::run(ctx, scopes, settings.concurrency, readiness, shutdown) => {}
+        loss = leadership.lost() => anyhow::bail!("{loss}; another replica may lead now, so this one stops"),
+    }
+    leadership.release().await;
+    metrics.leader(false);
+    Ok(())
+}
+
+/// Waits for the Lease; None if the operator was asked to stop first.
+async fn lead(
+    settings: &Settings,
+    metrics: &Metrics,
+    config: kube::Config,
+    shutdown: watch::Receiver<bool>,
+) -> anyhow::Result<Option<Leadership>> {
+    metrics.leader(false);
+    let leadership = if settings.leader_elect {
+        let lease = LeaseConfig {
+            namespace: settings.lease_namespace.clone(),
+            name: settings.lease_name.clone(),
+            identity: lease::unique_identity(&settings.instance()),
+            duration: LEASE_DURATION,
+        };
+        tracing::info!(
+            namespace = lease.namespace,
+            name = lease.name,
+            "waiting for the lease"
+        );
+        Leadership::contend(lease::client(config)?, lease)
+    } else {
+        Leadership::without_election()
+    };
+    tokio::select! {
+        acquired = leadership.acquired() => acquired?,
+        () = ends(shutdown) => {
+            leadership.release().await;
+            return Ok(None);
+        }
+    }
+    metrics.leader(true);
+    tracing::info!("leading");
+    Ok(Some(leadership))
+}
+
+/// Turns true at SIGTERM or Ctrl-C.
+fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop; finishing what is under way");
+        let _ = sender.send(true);
+        // Who asks again does not want to wait.
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("asked to stop again; stopping at once");
+        std::process::exit(130);
+    });
+    Ok(receiver)
+}
+
+async fn ends(mut shutdown: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end as well.
+    let _ = shutdown.wait_for(|down| *down).await;
+}
+
+/// Longest time a stop may take: passes under way are cut off then, and go on where status says after the next start.
+async fn abandons(shutdown: watch::Receiver<bool>) {
+    ends(shutdown).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    tracing::warn!("passes under way did not end in time");
+}
+
+async fn beat(health: Health) {
+    let mut interval = tokio::time::interval(HEARTBEAT);
+    loop {
+        interval.tick().await;
+        health.beat();
+    }
+}
+
+/// Brings the client's calls to the metrics.
+struct Observer(Metrics);
+
+impl CallObserver for Observer {
+    fn call(&self, operation: &'static str, outcome: &'static str, elapsed: Duration) {
+        self.0.composio_call(operation, outcome, elapsed);
+    }
+
+    fn budget(&self, limit: u64, remaining: u64) {
+        self.0.budget(limit, remaining);
+    }
+}
