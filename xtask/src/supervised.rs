@@ -270,10 +270,13 @@ impl Supervised {
     }
 
     /// Returns when the program has ended, by itself or not. Any number of callers may wait.
-    pub async fn wait(&self) -> Exit {
+    /// The future does not borrow the process.
+    pub fn wait(&self) -> impl Future<Output = Exit> + use<> {
         let mut ended = self.ended.clone();
-        let exit = ended.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
-        exit.unwrap_or(Exit::Unknown)
+        async move {
+            let exit = ended.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+            exit.unwrap_or(Exit::Unknown)
+        }
     }
 
     /// How the program ended, or `None` while it runs.
