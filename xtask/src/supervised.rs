@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-const SUPERVISOR: &str = include_str!("supervised.sh");
+const SUPERVISOR: &str = include_str!("supervised/supervised.sh");
 /// Lines of a log that an error message quotes: enough for a Go stack's first frames, little enough for a terminal.
 const QUOTED_LINES: usize = 20;
 /// A log is read from its end no further than this.
@@ -172,8 +172,10 @@ impl Supervised {
     /// Starts `program`. Fails if it does not exist, or if its log cannot be written.
     pub fn spawn(program: &Program) -> Result<Self> {
         let name = program.name();
-        if !program.path.is_file() {
-            bail!("cannot start {name}: there is no file {}", program.path.display());
+        // Absolute, because a shell looks a bare name up in the search path.
+        let path = std::path::absolute(&program.path).with_context(|| format!("cannot find {name}"))?;
+        if !path.is_file() {
+            bail!("cannot start {name}: there is no file {}", path.display());
         }
         let stdout = program.stdout.clone().unwrap_or_else(|| program.log.clone());
         for file in [&program.log, &stdout] {
@@ -192,7 +194,7 @@ impl Supervised {
                     .as_deref()
                     .map_or(OsStr::new(""), Path::as_os_str),
             )
-            .arg(&program.path)
+            .arg(&path)
             .args(&program.args)
             .envs(program.envs.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
@@ -363,158 +365,4 @@ fn tail(file: &Path, lines: usize) -> std::io::Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A shell script as the supervised program.
-    fn script(directory: &TempDir, script: &str) -> Program {
-        Program::new("/bin/sh", directory.path().join("log")).args(["-c", script])
-    }
-
-    /// Whether a process exists and is not a zombie.
-    fn alive(pid: u32) -> bool {
-        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-            !stat
-                .rsplit(')')
-                .next()
-                .unwrap_or_default()
-                .trim_start()
-                .starts_with('Z')
-        })
-    }
-
-    const LIMIT: Duration = Duration::from_secs(30);
-
-    #[tokio::test]
-    async fn reports_the_exit_code_and_the_output() {
-        let directory = TempDir::new().unwrap();
-        let program = script(&directory, "echo out; echo \"$WORD\" >&2; exit 3").env("WORD", "err");
-        let process = Supervised::spawn(&program).unwrap();
-        let exit = process.wait().await;
-        assert_eq!(exit, Exit::Code(3));
-        assert_eq!(process.try_wait(), Some(Exit::Code(3)));
-        assert_eq!(process.log_tail(5), "out\nerr");
-        assert_eq!(
-            process.obituary(exit),
-            "sh exited with code 3; the end of its log:\nout\nerr"
-        );
-    }
-
-    #[tokio::test]
-    async fn forwards_signals() {
-        let directory = TempDir::new().unwrap();
-        let process = Supervised::spawn(&script(
-            &directory,
-            "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done",
-        ))
-        .unwrap();
-        process
-            .wait_for_line(LIMIT, |line| line == "ready")
-            .await
-            .unwrap();
-        assert_eq!(process.try_wait(), None);
-        process.signal(Signal::Terminate);
-        assert_eq!(process.wait().await, Exit::Code(7));
-        process.signal(Signal::Terminate);
-        assert_eq!(
-            process.kill().await,
-            Exit::Code(7),
-            "a program that has ended stays as it ended"
-        );
-    }
-
-    #[tokio::test]
-    async fn kill_ends_even_a_frozen_program() {
-        let directory = TempDir::new().unwrap();
-        let process = Supervised::spawn(&script(&directory, "trap '' TERM HUP; exec sleep 600")).unwrap();
-        process.signal(Signal::Stop);
-        assert_eq!(process.kill().await, Exit::Signal(9));
-        assert!(!alive(process.pid()));
-    }
-
-    #[tokio::test]
-    async fn drop_ends_the_program_and_its_children_but_keeps_the_directory() {
-        let directory = TempDir::new().unwrap();
-        let program = script(&directory, "sleep 600 & echo $!; wait").remove_if_abandoned(&directory);
-        let process = Supervised::spawn(&program).unwrap();
-        let child: u32 = process
-            .wait_for_line(LIMIT, |line| !line.is_empty())
-            .await
-            .unwrap()
-            .parse()
-            .unwrap();
-        let pid = process.pid();
-        assert!(alive(pid) && alive(child));
-        drop(process);
-        assert!(!alive(pid));
-        while alive(child) {
-            tokio::time::sleep(LINE_POLL).await;
-        }
-        assert!(directory.path().exists());
-    }
-
-    #[tokio::test]
-    async fn a_vanished_parent_ends_the_program_and_its_directory() {
-        let directory = TempDir::new().unwrap();
-        let process =
-            Supervised::spawn(&script(&directory, "exec sleep 600").remove_if_abandoned(&directory)).unwrap();
-        let pid = process.pid();
-        // What the kernel does to our end of the pipe when we are killed.
-        let mut process = std::mem::ManuallyDrop::new(process);
-        process.orders = None;
-        process.wait().await;
-        assert!(!alive(pid));
-        while directory.path().exists() {
-            tokio::time::sleep(LINE_POLL).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn standard_output_can_have_a_file_of_its_own() {
-        let directory = TempDir::new().unwrap();
-        let stdout = directory.path().join("stdout");
-        let program = script(&directory, "echo http://127.0.0.1:1; echo note >&2").stdout(&stdout);
-        let process = Supervised::spawn(&program).unwrap();
-        let line = process
-            .wait_for_line(LIMIT, |line| line.starts_with("http"))
-            .await
-            .unwrap();
-        assert_eq!(line, "http://127.0.0.1:1");
-        process.wait().await;
-        assert_eq!(process.log_tail(5), "note");
-        assert_eq!(fs::read_to_string(stdout).unwrap(), "http://127.0.0.1:1\n");
-    }
-
-    #[tokio::test]
-    async fn an_early_end_is_told_with_the_log() {
-        let directory = TempDir::new().unwrap();
-        let process = Supervised::spawn(&script(&directory, "echo no such flag >&2; exit 2")).unwrap();
-        let error = process
-            .wait_for_line(LIMIT, |line| line == "ready")
-            .await
-            .unwrap_err()
-            .to_string();
-        assert_eq!(error, "sh exited with code 2; the end of its log:\nno such flag");
-    }
-
-    #[test]
-    fn a_missing_program_is_named() {
-        let directory = TempDir::new().unwrap();
-        let program = Program::new(directory.path().join("etcd"), directory.path().join("log"));
-        let error = Supervised::spawn(&program).err().unwrap().to_string();
-        assert!(
-            error.starts_with("cannot start etcd: there is no file "),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn the_tail_of_a_long_log_is_bounded() {
-        let directory = TempDir::new().unwrap();
-        let file = directory.path().join("log");
-        let lines: Vec<String> = (0..10_000).map(|n| format!("line {n}")).collect();
-        fs::write(&file, lines.join("\n")).unwrap();
-        assert_eq!(tail(&file, 2).unwrap(), "line 9998\nline 9999");
-        assert!(tail(&file, 10_000).unwrap().len() <= usize::try_from(QUOTED_BYTES).unwrap());
-    }
-}
+mod tests;

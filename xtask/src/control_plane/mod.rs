@@ -13,7 +13,9 @@ mod progress;
 pub mod tools;
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -166,6 +168,8 @@ impl ControlPlane {
         let authority = Authority::new()?;
         let directory = tempfile::Builder::new()
             .prefix("composio-operator-")
+            // Keys lie here, and the socket of a store that asks nobody who they are.
+            .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .context("cannot create a temporary directory; TMPDIR may name another place")?;
         let layout = Layout::create(&directory).context("cannot write to the temporary directory")?;
@@ -321,8 +325,8 @@ impl ControlPlane {
         self.slot(part).lock().await.process = None;
     }
 
-    /// Starts a process again, after killing it if it runs, and returns when it is ready. Address, credentials and data are
-    /// as before.
+    /// Starts a process again, after killing it if it runs, and returns when it is ready; with etcd, when the API server
+    /// works with it again, unless that is stopped. Address, credentials and data are as before.
     pub async fn restart_part(&self, part: Part) -> Result<()> {
         let mut slot = self.slot(part).lock().await;
         slot.process = None;
@@ -331,13 +335,15 @@ impl ControlPlane {
                 let process = Supervised::spawn(&slot.program)?;
                 let probe = async || parts::probe_etcd(&self.access.layout).await;
                 parts::await_ready(&process, self.limit, ETCD_INTERVAL, probe).await?;
+                if let Some(api_server) = &self.api_server.lock().await.process {
+                    let probe = async || self.access.probe_api_server().await;
+                    parts::await_ready(api_server, self.limit, KUBECTL_INTERVAL, probe).await?;
+                }
                 process
             }
             Part::ApiServer => {
-                let port = self.access.port;
-                start_api_server(&slot.program, &self.access, self.limit)
-                    .await?
-                    .with_context(|| format!("port {port} was taken while kube-apiserver was down"))?
+                let started = start_api_server(&slot.program, &self.access, self.limit).await?;
+                started.with_context(|| format!("{} was taken while kube-apiserver was down", self.url()))?
             }
             Part::ControllerManager => {
                 let process = Supervised::spawn(&slot.program)?;

@@ -39,9 +39,9 @@ impl Activity {
         if self.downloading {
             format!("downloading modules ({})", self.downloaded)
         } else if self.compiled == 0 {
-            "resolving packages".to_owned()
+            "loading packages".to_owned()
         } else {
-            format!("compiling ({} packages)", self.compiled)
+            format!("compiling and linking ({} packages)", self.compiled)
         }
     }
 }
@@ -114,12 +114,12 @@ mod tests {
     #[test]
     fn the_activity_follows_what_go_prints() {
         let mut activity = Activity::default();
-        assert_eq!(activity.describe(), "resolving packages");
+        assert_eq!(activity.describe(), "loading packages");
         assert!(activity.note("go: downloading k8s.io/api v0.36.3"));
         assert_eq!(activity.describe(), "downloading modules (1)");
         assert!(activity.note("k8s.io/api/core/v1"));
         assert!(activity.note("runtime"));
-        assert_eq!(activity.describe(), "compiling (2 packages)");
+        assert_eq!(activity.describe(), "compiling and linking (2 packages)");
         for error in [
             "# k8s.io/api",
             "x.go:1:2: undefined: y",
