@@ -2,7 +2,8 @@
 
 mod commands;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Developer tasks of composio-operator.
@@ -23,9 +24,17 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    let done = match Cli::parse().command {
         Command::Cluster => commands::cluster::run().await,
         Command::ControlPlane(command) => commands::control_plane::run(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not returned from main, which would print a backtrace that buries the message.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -443,7 +443,7 @@ fn without_go_and_without_programs_the_command_says_what_to_install() {
 #[tokio::test]
 async fn ready_programs_are_used_without_a_cache_and_without_go() {
     let control_plane = shared().await;
-    let directory = control_plane.binaries().directories()[0].to_owned();
+    let directory = control_plane.binaries().directories()[0].clone();
     let empty = TempDir::new().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(["control-plane", "path"])

@@ -48,6 +48,7 @@ impl Sources {
 #[derive(Clone, Debug)]
 pub struct Binaries {
     paths: BTreeMap<Tool, PathBuf>,
+    directories: Vec<PathBuf>,
 }
 
 impl Binaries {
@@ -81,7 +82,13 @@ impl Binaries {
             go_build::build(sources, &cache, &missing).with_context(|| absence(sources, &missing))?;
             paths.extend(missing.into_iter().map(|tool| (tool, cache.join(tool.name()))));
         }
-        Ok(Self { paths })
+        let directories = sources.assets.iter().chain([&cache]);
+        let used = |directory: &PathBuf| paths.values().any(|path| path.parent() == Some(directory));
+        let directories = directories
+            .filter(|&directory| used(directory))
+            .cloned()
+            .collect();
+        Ok(Self { paths, directories })
     }
 
     /// The path of a tool that [`Binaries::ensure`] was asked for.
@@ -90,12 +97,9 @@ impl Binaries {
         path.with_context(|| format!("{} was not among the programs asked for", tool.name()))
     }
 
-    /// The directories that hold the programs, for a search path.
-    pub fn directories(&self) -> Vec<&Path> {
-        let mut directories: Vec<&Path> = self.paths.values().filter_map(|path| path.parent()).collect();
-        directories.sort_unstable();
-        directories.dedup();
-        directories
+    /// The directories that hold the programs, in the order of preference, as a search path wants them.
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.directories
     }
 }
 
@@ -152,7 +156,7 @@ mod tests {
         let binaries = Binaries::ensure(&sources, &[Tool::Etcd, Tool::Helm]).unwrap();
         assert_eq!(binaries.path(Tool::Etcd).unwrap(), assets.join("etcd"));
         assert_eq!(binaries.path(Tool::Helm).unwrap(), cache.join("helm"));
-        assert_eq!(binaries.directories(), [assets.as_path(), cache.as_path()]);
+        assert_eq!(binaries.directories(), [assets, cache]);
         assert!(binaries.path(Tool::Kubectl).is_err());
     }
 

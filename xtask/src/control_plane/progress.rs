@@ -64,6 +64,7 @@ impl Progress {
                 spinner.set_style(style);
             }
             spinner.set_prefix(label.clone());
+            spinner.set_message(Activity::default().describe());
             spinner.enable_steady_tick(TICK_EVERY);
             spinner
         });
