@@ -1,0 +1,4 @@
+//! One module per command.
+
+pub mod cluster;
+pub mod control_plane;
