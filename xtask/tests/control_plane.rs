@@ -294,7 +294,8 @@ async fn two_side_by_side_survive_restarts_and_leave_nothing_behind() {
         first.pid(Part::Etcd).await.unwrap(),
         second.pid(Part::ApiServer).await.unwrap(),
     ];
-    drop((first, second));
+    first.stop().unwrap();
+    drop(second);
     assert!(directories.iter().all(|directory| !directory.exists()));
     assert!(pids.iter().all(|&pid| !alive(pid)));
 }

@@ -356,6 +356,21 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Ends all processes and removes their files, as dropping does, but says why it has not removed them all.
+    pub fn stop(self) -> Result<()> {
+        let Self {
+            controller_manager,
+            api_server,
+            etcd,
+            directory,
+            ..
+        } = self;
+        drop((controller_manager, api_server, etcd));
+        directory
+            .close()
+            .context("cannot remove the control plane's files")
+    }
+
     /// Waits until one of the processes that run now ends unasked, and tells how, with the end of its log.
     pub async fn failure(&self) -> String {
         let watch = async |part| {
