@@ -162,13 +162,13 @@ mod tests {
         .unwrap()
     }
 
-    fn answers_pod() -> Answer {
-        Ok((200, serde_json::to_value(pod(&["seen"])).unwrap()))
+    fn stored_pod() -> (u16, Value) {
+        (200, json!(pod(&["seen"])))
     }
 
     #[tokio::test]
     async fn status_is_applied_with_force_under_the_managers_name() {
-        let (api, calls) = api(answers_pod);
+        let (api, calls) = api(|| Ok(stored_pod()));
         let status = PodStatus {
             phase: Some("Running".into()),
             ..PodStatus::default()
@@ -218,7 +218,7 @@ mod tests {
                 ]),
             ),
         ] {
-            let (api, calls) = api(answers_pod);
+            let (api, calls) = api(|| Ok(stored_pod()));
             let after = ensure_finalizer(&api, &pod(&before), FINALIZER).await.unwrap();
             assert_eq!(
                 after.finalizers(),
@@ -235,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_finalizer_is_removed_at_its_place_only() {
-        let (api, calls) = api(answers_pod);
+        let (api, calls) = api(|| Ok(stored_pod()));
         remove_finalizer(&api, &pod(&["other", FINALIZER]), FINALIZER)
             .await
             .unwrap()
@@ -252,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_sent_when_there_is_nothing_to_change() {
-        let (api, calls) = api(answers_pod);
+        let (api, calls) = api(|| Ok(stored_pod()));
         ensure_finalizer(&api, &pod(&[FINALIZER]), FINALIZER)
             .await
             .unwrap();
@@ -265,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn removal_from_an_object_that_is_gone_succeeds() {
-        let (gone, _) = api(|| failure(404, "NotFound"));
+        let (gone, _) = api(|| Ok(failure(404, "NotFound")));
         assert!(
             remove_finalizer(&gone, &pod(&[FINALIZER]), FINALIZER)
                 .await
@@ -277,34 +277,33 @@ mod tests {
             !is_conflict(&error),
             "adding to one that is gone is no success: {error}"
         );
-        let (raced, _) = api(|| failure(422, "Invalid"));
+        let (raced, _) = api(|| Ok(failure(422, "Invalid")));
         let error = remove_finalizer(&raced, &pod(&[FINALIZER]), FINALIZER)
             .await
             .unwrap_err();
         assert!(is_conflict(&error), "{error}");
     }
 
+    fn broken_schema() -> Value {
+        json!({"kind": "Status", "status": "Failure", "code": 422, "reason": "Invalid", "message": "m",
+            "details": {"causes": [{"reason": "FieldValueInvalid", "field": "spec.x", "message": "no"}]}})
+    }
+
     #[tokio::test]
     async fn conflicts_are_told_from_other_refusals() {
-        let broken_schema = || {
-            Ok((
-                422,
-                json!({"kind": "Status", "status": "Failure", "code": 422, "reason": "Invalid", "message": "m",
-                    "details": {"causes": [{"reason": "FieldValueInvalid", "field": "spec.x", "message": "no"}]}}),
-            ))
-        };
-        let answers: [(&str, fn() -> Answer, bool); 5] = [
-            ("conflict", || failure(409, "Conflict"), true),
-            ("failed test", || failure(422, "Invalid"), true),
-            ("broken schema", broken_schema, false),
-            ("forbidden", || failure(403, "Forbidden"), false),
+        type Case = (&'static str, fn() -> Answer, bool);
+        let cases: [Case; 5] = [
+            ("conflict", || Ok(failure(409, "Conflict")), true),
+            ("failed test", || Ok(failure(422, "Invalid")), true),
+            ("broken schema", || Ok((422, broken_schema())), false),
+            ("forbidden", || Ok(failure(403, "Forbidden")), false),
             (
                 "connection lost",
                 || Err(std::io::ErrorKind::ConnectionReset.into()),
                 false,
             ),
         ];
-        for (name, answer, conflict) in answers {
+        for (name, answer, conflict) in cases {
             let (api, _) = api(answer);
             let error = ensure_finalizer(&api, &pod(&[]), FINALIZER).await.unwrap_err();
             assert_eq!(is_conflict(&error), conflict, "{name}: {error}");

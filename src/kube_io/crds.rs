@@ -1,6 +1,6 @@
 //! Waits until the API server serves the operator's own CRDs.
 //!
-//! With GitOps the operator often starts before its CRDs. That is no reason to crash: it stays alive, not ready, and
+//! Under `GitOps` the operator often starts before its CRDs. That is no reason to crash: it stays alive, not ready, and
 //! looks again. It looks at the discovery documents, which every authenticated client may read, so that no permission on
 //! CRDs is needed.
 
@@ -131,15 +131,15 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use tokio::time::Instant;
 
-    fn served(names: &[&str]) -> Answer {
+    fn served(names: &[&str]) -> (u16, Value) {
         let resources: Vec<Value> = names
             .iter()
             .map(|name| json!({"name": name, "singularName": "", "namespaced": true, "kind": "K", "verbs": []}))
             .collect();
-        Ok((
+        (
             200,
             json!({"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": resources}),
-        ))
+        )
     }
 
     /// Waits for two resources while the server gives `answers` one after the other; returns what was reported, and
@@ -163,25 +163,25 @@ mod tests {
         let started = Instant::now();
         let mut reports = vec![];
         let wanted = [Crd::of::<Deployment>(), Crd::of::<ReplicaSet>()];
-        let waited = wait_for_crds(&client, &wanted, |missing| reports.push(missing.to_vec())).await;
+        let outcome = wait_for_crds(&client, &wanted, |missing| reports.push(missing.to_vec())).await;
         assert_eq!(
             left.lock().unwrap().next().map(|answer| answer.is_ok()),
             None,
             "one look less than expected"
         );
-        (waited, reports, started.elapsed())
+        (outcome, reports, started.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_waits_through_every_failure_that_may_pass() {
         let (waited, reports, took) = wait(vec![
-            failure(404, "NotFound"),
+            Ok(failure(404, "NotFound")),
             Err(io::ErrorKind::ConnectionRefused.into()),
-            failure(503, "ServiceUnavailable"),
-            failure(429, "TooManyRequests"),
-            served(&["deployments", "deployments/status"]),
-            failure(500, "InternalError"),
-            served(&["replicasets", "deployments"]),
+            Ok(failure(503, "ServiceUnavailable")),
+            Ok(failure(429, "TooManyRequests")),
+            Ok(served(&["deployments", "deployments/status"])),
+            Ok(failure(500, "InternalError")),
+            Ok(served(&["replicasets", "deployments"])),
         ])
         .await;
         waited.unwrap();
@@ -193,7 +193,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_returns_at_once_when_all_are_served() {
-        let (waited, reports, took) = wait(vec![served(&["deployments", "replicasets"])]).await;
+        let (waited, reports, took) = wait(vec![Ok(served(&["deployments", "replicasets"]))]).await;
         waited.unwrap();
         assert_eq!((reports, took), (vec![vec![]], Duration::ZERO));
     }
@@ -201,7 +201,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_an_error_that_says_what_to_check() {
         for (code, reason) in [(401, "Unauthorized"), (403, "Forbidden")] {
-            let (waited, reports, _) = wait(vec![failure(code, reason)]).await;
+            let (waited, reports, _) = wait(vec![Ok(failure(code, reason))]).await;
             let message = waited.unwrap_err().to_string();
             assert!(
                 message.contains("/apis/apps/v1") && message.contains("system:discovery"),
@@ -225,7 +225,7 @@ mod tests {
                 if first {
                     std::future::pending().await
                 } else {
-                    served(&["deployments"])
+                    Ok(served(&["deployments"]))
                 }
             }
         });

@@ -207,7 +207,7 @@ impl Failure {
             }
             Self::Refused(error) => tracing::warn!(namespace, name, reason, %error, "event not published"),
             Self::TimedOut => {
-                tracing::warn!(namespace, name, reason, "event not published: no answer in time")
+                tracing::warn!(namespace, name, reason, "event not published: no answer in time");
             }
         }
     }

@@ -57,10 +57,10 @@ where
 }
 
 /// A failure in the words of the API server.
-pub fn failure(code: u16, reason: &str) -> Answer {
+pub fn failure(code: u16, reason: &str) -> (u16, Value) {
     let message = format!("test: {reason}");
-    Ok((
-        code,
-        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}),
-    ))
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message,
+    });
+    (code, status)
 }

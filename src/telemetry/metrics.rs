@@ -252,7 +252,7 @@ impl Metrics {
         }
     }
 
-    /// Counts one failure under its closed, PascalCase reason.
+    /// Counts one failure under its closed, `PascalCase` reason.
     pub fn failure(&self, controller: Controller, reason: &'static str) {
         self.failures
             .get_or_create(&FailureLabels { controller, reason })

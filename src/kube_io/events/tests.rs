@@ -176,7 +176,7 @@ async fn after_forget_the_same_is_news_again() {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_expired_is_filed_anew() {
     let bench = Bench::new(|call| match call.method.as_str() {
-        "PATCH" => failure(404, "NotFound"),
+        "PATCH" => Ok(failure(404, "NotFound")),
         _ => Ok((201, json!({"metadata": {}, "eventTime": null}))),
     });
     let say = async || bench.publisher.normal(&alice(), "R", "A", "note").await;
@@ -191,7 +191,7 @@ async fn an_event_that_expired_is_filed_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_or_silent_api_server_does_not_fail_the_caller() {
-    let refusing = Bench::new(|_| failure(403, "Forbidden"));
+    let refusing = Bench::new(|_| Ok(failure(403, "Forbidden")));
     refusing.publisher.normal(&alice(), "R", "A", "note").await;
     refusing.publisher.normal(&alice(), "R", "A", "note").await;
     assert_eq!(

@@ -231,17 +231,14 @@ struct Contender {
 
 impl Contender {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        loop {
+        tokio::select! {
+            biased;
             // An error means that every handle is gone, which is a wish to stop as well.
-            let stop = stopped.wait_for(|stop| *stop);
-            tokio::select! {
-                biased;
-                _ = stop => break,
-                loss = self.contend_until_lost() => {
-                    tracing::error!(%loss, "leadership lost");
-                    self.report.send_replace(State::Ended(loss));
-                    return;
-                }
+            _ = stopped.wait_for(|stop| *stop) => {}
+            loss = self.contend_until_lost() => {
+                tracing::error!(%loss, "leadership lost");
+                self.report.send_replace(State::Ended(loss));
+                return;
             }
         }
         self.report.send_replace(State::Ended(Loss::Released));
@@ -357,31 +354,23 @@ impl Contender {
 
     /// Writes `spec` on the version last seen; creates the Lease if there was none.
     async fn write(&self, spec: LeaseSpec) -> kube::Result<Lease> {
-        match &self.lease {
-            Some(lease) => {
-                let lease = Lease {
-                    spec: Some(spec),
-                    ..lease.clone()
-                };
-                self.api
-                    .replace(&self.config.name, &PostParams::default(), &lease)
-                    .await
-            }
-            None => {
-                let metadata = ObjectMeta {
-                    name: Some(self.config.name.clone()),
-                    ..ObjectMeta::default()
-                };
-                self.api
-                    .create(
-                        &PostParams::default(),
-                        &Lease {
-                            metadata,
-                            spec: Some(spec),
-                        },
-                    )
-                    .await
-            }
+        let spec = Some(spec);
+        if let Some(lease) = &self.lease {
+            let lease = Lease {
+                spec,
+                ..lease.clone()
+            };
+            self.api
+                .replace(&self.config.name, &PostParams::default(), &lease)
+                .await
+        } else {
+            let metadata = ObjectMeta {
+                name: Some(self.config.name.clone()),
+                ..ObjectMeta::default()
+            };
+            self.api
+                .create(&PostParams::default(), &Lease { metadata, spec })
+                .await
         }
     }
 
