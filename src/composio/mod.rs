@@ -12,6 +12,8 @@ mod pages;
 mod reader;
 mod registry;
 mod scrub;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod wire;
 

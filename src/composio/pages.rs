@@ -85,13 +85,14 @@ impl<T> Collected<T> {
     fn add(&mut self, item: Result<T, Skipped>) {
         match item {
             Err(skipped) => self.skipped.push(skipped),
-            Ok(item) => match self.places.get((self.id)(&item)) {
-                Some(place) => self.items[*place] = item,
-                None => {
+            Ok(item) => {
+                if let Some(place) = self.places.get((self.id)(&item)) {
+                    self.items[*place] = item;
+                } else {
                     self.places.insert((self.id)(&item).to_owned(), self.items.len());
                     self.items.push(item);
                 }
-            },
+            }
         }
     }
 }

@@ -83,13 +83,11 @@ fn push_word(clean: &mut String, word: &str) {
 
 /// At most `limit` characters of `text`, with an ellipsis where something is missing.
 pub(super) fn cut(text: &str, limit: usize) -> String {
-    match text.char_indices().nth(limit) {
-        None => text.to_owned(),
-        Some(_) => {
-            let kept: String = text.chars().take(limit.saturating_sub(1)).collect();
-            format!("{}…", kept.trim_end())
-        }
+    if text.char_indices().nth(limit).is_none() {
+        return text.to_owned();
     }
+    let kept: String = text.chars().take(limit.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
 }
 
 /// What a body that is not a JSON error envelope says: the title of an HTML page, else the text itself.

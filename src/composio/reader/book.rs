@@ -7,21 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::entry::{Entry, Flight};
 use super::schedule::{Id, Limits, Next, Schedule, Slot};
-use super::{Look, Sight, Trouble};
+use super::{Look, Sight};
 use crate::composio::{Error, Priority};
 
 /// Shortest and longest time between two looks that can be asked for. Faster is a loop, slower is not following.
-const CADENCES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(24 * 3600)];
-/// First pause after a failure; it doubles from there.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// Longest pause after a failure, where the error does not ask for a longer one.
-const LAST_RETRY: Duration = Duration::from_secs(60);
-/// A failure that may pass by itself is told after this many in a row ...
-const PATIENCE_COUNT: u32 = 3;
-/// ... or after this long.
-const PATIENCE: Duration = Duration::from_secs(30);
-
+pub(super) const CADENCES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(24 * 3600)];
 /// What a look brought.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -70,95 +62,13 @@ struct Follow {
     wants_newer_than: Option<u64>,
 }
 
-struct Entry<O> {
-    /// Rarely more than one: two objects that adopted the same account.
-    owners: Vec<O>,
-    cadence: Duration,
-    priority: Priority,
-    since: Instant,
-    slot: Option<(Priority, Slot)>,
-    /// The look under way.
-    flight: Option<Flight>,
-    /// When the newest look began.
-    looked_at: Option<Instant>,
-    generation: u64,
-    sight: Option<Sight>,
-    /// A look newer than this generation was asked for, at that time.
-    asked: Option<(u64, Instant)>,
-    /// Looks older than this generation are out of date: a mutation of ours has overtaken them.
-    floor: u64,
-    alone: bool,
-    streak: Option<Box<Streak>>,
-}
-
-#[derive(Clone, Copy)]
-struct Flight {
-    generation: u64,
-    started: Instant,
-}
-
-/// Failures in a row.
-struct Streak {
-    error: Error,
-    failures: u32,
-    since: Instant,
-    retry_at: Instant,
-    told: bool,
-}
-
-impl<O> Entry<O> {
-    fn new(now: Instant) -> Self {
-        Self {
-            owners: Vec::new(),
-            cadence: CADENCES[1],
-            priority: Priority::Background,
-            since: now,
-            slot: None,
-            flight: None,
-            looked_at: None,
-            generation: 0,
-            sight: None,
-            asked: None,
-            floor: 0,
-            alone: false,
-            streak: None,
-        }
-    }
-
-    fn due(&self) -> Instant {
-        match (&self.asked, &self.streak, self.looked_at) {
-            (Some((_, at)), _, _) => *at,
-            (None, Some(streak), _) => streak.retry_at,
-            (None, None, Some(looked_at)) => looked_at + self.cadence,
-            (None, None, None) => self.since,
-        }
-    }
-
-    fn look(&self, now: Instant) -> Look {
-        let trouble = self
-            .streak
-            .as_ref()
-            .filter(|streak| streak.told)
-            .map(|streak| Trouble {
-                error: streak.error.clone(),
-                failures: streak.failures,
-                retry_in: streak.retry_at.saturating_duration_since(now),
-            });
-        Look {
-            sight: self.sight.clone(),
-            seen_at: self.looked_at,
-            generation: self.generation,
-            trouble,
-        }
-    }
-}
-
 /// Followers, accounts and the schedule.
 pub(super) struct Book<O> {
     limits: Limits,
     most_in_flight: usize,
     follows: HashMap<O, Follow>,
-    entries: HashMap<Id, Entry<O>>,
+    /// Boxed, because a table keeps up to half of its places empty.
+    entries: HashMap<Id, Box<Entry<O>>>,
     schedule: Schedule,
     /// Number of the newest batch or mutation.
     generation: u64,
@@ -183,6 +93,7 @@ impl<O: Clone + Eq + Hash> Book<O> {
     }
 
     /// Nobody follows and nothing is remembered.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.follows.is_empty() && self.entries.is_empty() && self.schedule.is_empty()
     }
@@ -216,7 +127,7 @@ impl<O: Clone + Eq + Hash> Book<O> {
                 let entry = self
                     .entries
                     .entry(Id::clone(&id))
-                    .or_insert_with(|| Entry::new(now));
+                    .or_insert_with(|| Box::new(Entry::new(now)));
                 entry.owners.push(owner.clone());
                 let follow = Follow {
                     id: Id::clone(&id),
@@ -469,69 +380,10 @@ impl<O: Clone + Eq + Hash> Book<O> {
             let slot = Slot {
                 due: entry.due(),
                 id: Id::clone(id),
-                reach: entry.cadence / 2,
+                reach: entry.reach(),
             };
             self.schedule.insert(entry.priority, slot.clone());
             entry.slot = Some((entry.priority, slot));
         }
-    }
-}
-
-impl<O> Entry<O> {
-    /// Counts a failure; says whether the owners should hear of it.
-    fn fail(&mut self, now: Instant, error: Error, retry_in: Option<Duration>, jitter: f64) -> bool {
-        let cadence = self.cadence;
-        let streak = self.streak.get_or_insert_with(|| {
-            Box::new(Streak {
-                error: error.clone(),
-                failures: 0,
-                since: now,
-                retry_at: now,
-                told: false,
-            })
-        });
-        streak.failures = streak.failures.saturating_add(1);
-        let pause = backoff(streak.failures).mul_f64(jitter);
-        streak.retry_at = now
-            + retry_in.map_or(pause, |wait| {
-                if error.is_throttled() {
-                    wait
-                } else {
-                    wait.max(pause)
-                }
-            });
-        let worth_telling = worth_telling(&error, streak.failures, now.duration_since(streak.since), cadence);
-        let another_kind = kind(&streak.error) != kind(&error);
-        streak.error = error;
-        let tell = worth_telling && (!streak.told || another_kind);
-        streak.told |= worth_telling;
-        tell
-    }
-}
-
-fn backoff(failures: u32) -> Duration {
-    FIRST_RETRY
-        .saturating_mul(1 << failures.saturating_sub(1).min(6))
-        .min(LAST_RETRY)
-}
-
-/// A failure that needs somebody's attention is told at once, one that may pass only if it does not.
-fn worth_telling(error: &Error, failures: u32, lasted: Duration, cadence: Duration) -> bool {
-    if error.is_throttled() {
-        // Cadences stretch when the budget is tight; that is how it works, not trouble.
-        lasted >= PATIENCE.max(cadence)
-    } else if error.is_transient() {
-        failures >= PATIENCE_COUNT || lasted >= PATIENCE
-    } else {
-        true
-    }
-}
-
-/// Errors of one kind are one trouble.
-fn kind(error: &Error) -> &'static str {
-    if error.is_transient() {
-        "transient"
-    } else {
-        error.outcome()
     }
 }

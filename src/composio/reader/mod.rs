@@ -5,6 +5,7 @@
 //! requests.
 
 mod book;
+mod entry;
 mod inventory;
 mod look;
 mod schedule;

@@ -62,6 +62,7 @@ impl Schedule {
         self.classes[class as usize].remove(slot);
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.classes.iter().all(BTreeSet::is_empty)
     }
