@@ -1,2 +1,149 @@
-//! Binary.
-fn main() {}
+//! The simulator as a program. The first line on stdout is its URL; everything else it says goes to stderr.
+
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments on options are their help texts, read in a terminal"
+)]
+
+use std::{io::Write as _, net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use composio_sim::{
+    ApiKey, Assumptions, Config, DEFAULT_API_KEY, DEFAULT_RATE_LIMIT, SeedAuthConfig, Simulator,
+};
+use jiff::SignedDuration;
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+/// A faithful Composio for development and tests.
+///
+/// Prints its URL on the first line of stdout and serves Composio's API (/api/v3 and /api/v3.1), the hosted page of
+/// every link (/link/...) and a control API (/_sim/...: call log, accounts, clock, faults) until it is stopped.
+/// Everything is kept in memory; no request leaves this machine.
+#[derive(Parser)]
+#[command(name = "composio-sim", version)]
+struct Options {
+    /// Address to listen on; port 0 takes a free one. The control API asks for no key: prefer loopback.
+    #[arg(
+        long,
+        env = "COMPOSIO_SIM_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:0"
+    )]
+    listen: SocketAddr,
+
+    /// URL that clients and people reach the simulator by, if it is not the one it listens on.
+    #[arg(long, env = "COMPOSIO_SIM_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<Url>,
+
+    /// API key to accept; repeatable. KEY is a default project key, KEY=AREA:ACCESS,... a scoped one, where AREA is
+    /// auth_configs, connected_accounts, tools, tool_execution, proxy_execute or toolkits, and ACCESS is none, read or
+    /// write.
+    #[arg(
+        long = "api-key",
+        env = "COMPOSIO_SIM_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        default_value = DEFAULT_API_KEY
+    )]
+    api_keys: Vec<ApiKey>,
+
+    /// Auth config that exists from the start; repeatable. TOOLKIT makes ac_TOOLKIT, ID=TOOLKIT the id given.
+    #[arg(
+        long = "auth-config",
+        env = "COMPOSIO_SIM_AUTH_CONFIG",
+        value_name = "TOOLKIT",
+        value_delimiter = ' ',
+        default_value = "reddit"
+    )]
+    auth_configs: Vec<SeedAuthConfig>,
+
+    /// Let somebody in the background open and complete every link this long after it was made, such as 5s.
+    #[arg(long, env = "COMPOSIO_SIM_AUTO_CONSENT", value_name = "DURATION", value_parser = duration)]
+    auto_consent: Option<Duration>,
+
+    /// Delay of every API call, such as 50ms.
+    #[arg(long, env = "COMPOSIO_SIM_LATENCY", value_name = "DURATION", value_parser = duration, default_value = "0ms")]
+    latency: Duration,
+
+    /// Requests an organization may make in a minute; 0 switches the limit off.
+    #[arg(long, env = "COMPOSIO_SIM_RATE_LIMIT", value_name = "N", default_value_t = DEFAULT_RATE_LIMIT)]
+    rate_limit: u32,
+
+    /// Calls the log remembers.
+    #[arg(long, env = "COMPOSIO_SIM_LOG_CAPACITY", value_name = "N", default_value_t = Config::default().log_capacity)]
+    log_capacity: usize,
+
+    /// What to assume where Composio's behaviour is not documented, as NAME=VALUE; repeatable. Names and defaults:
+    /// reject-unknown-fields=false, dead-rows-hold-alias=true, enable-revives-dead=false, no-account-status=404,
+    /// dead-execute-unprocessable=true, proxy-needs-scoped-key=true, default-page-size=20, max-account-page=100.
+    #[arg(long = "assume", value_name = "NAME=VALUE")]
+    assumptions: Vec<String>,
+
+    /// What to log to stderr: error, warn, info, debug, trace, or a filter such as composio_sim=debug.
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let signed: SignedDuration = text
+        .parse()
+        .map_err(|error| format!("{error}; write it like 5s or 50ms"))?;
+    Duration::try_from(signed).map_err(|_| "must not be negative".to_owned())
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&options.log).context("--log")?)
+        .with_writer(std::io::stderr)
+        .init();
+    let mut assumptions = Assumptions::default();
+    for assignment in &options.assumptions {
+        assumptions
+            .set(assignment)
+            .map_err(anyhow::Error::msg)
+            .context("--assume")?;
+    }
+    if !options.listen.ip().is_loopback() {
+        tracing::warn!("the control API asks for no key and is reachable from other machines");
+    }
+    let simulator = Simulator::start(Config {
+        listen: options.listen,
+        public_url: options.public_url,
+        keys: options.api_keys,
+        auth_configs: options.auth_configs,
+        auto_consent: options.auto_consent,
+        latency: options.latency,
+        rate_limit: options.rate_limit,
+        log_capacity: options.log_capacity,
+        assumptions,
+        ..Config::default()
+    })
+    .await?;
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{}", simulator.url())
+        .and_then(|()| stdout.flush())
+        .context("cannot print the URL")?;
+    stop_requested().await?;
+    tracing::info!("stopping");
+    simulator.stop().await;
+    Ok(())
+}
+
+/// Returns on Ctrl-C or SIGTERM.
+async fn stop_requested() -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Connected accounts as the wire has them.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    clock::iso,
+    ids,
+    state::{
+        accounts::{Account, AccountType},
+        auth_configs::AuthConfigs,
+        lifecycle::{AccountStatus, REASON_CONFIG_DISABLED},
+    },
+};
+
+/// Whether accounts of a scheme are authorized by a redirect to the provider.
+pub(super) fn is_redirect_scheme(scheme: &str) -> bool {
+    matches!(scheme, "OAUTH1" | "OAUTH2" | "DCR_OAUTH" | "CIMD_OAUTH")
+}
+
+/// As lists show it.
+pub(super) fn list_item(account: &Account, auth_configs: &AuthConfigs) -> Value {
+    let config = auth_configs.get_any(&account.auth_config_id);
+    let config_disabled = config.is_some_and(|config| !config.enabled);
+    let status = account.status();
+    let reason = account
+        .lifecycle
+        .reason
+        .or_else(|| (config_disabled && status == AccountStatus::Active).then_some(REASON_CONFIG_DISABLED));
+    let val = state_val(account);
+    json!({
+        "id": account.id,
+        "word_id": account.word_id,
+        "alias": account.alias,
+        "toolkit": {"slug": account.toolkit},
+        "auth_config": {
+            "id": account.auth_config_id,
+            "auth_scheme": account.auth_scheme,
+            "is_composio_managed": config.is_some_and(|config| config.managed),
+            "is_disabled": config_disabled,
+            "deprecated": {"uuid": config.map(|config| config.uuid.as_str())},
+        },
+        "user_id": account.user_id,
+        "status": status,
+        "status_reason": reason,
+        "is_disabled": status == AccountStatus::Inactive,
+        "state": {"authScheme": account.auth_scheme, "val": val},
+        "data": val,
+        "created_at": iso(account.created_at),
+        "updated_at": iso(account.updated_at),
+        "experimental": experimental(account),
+        "test_request_endpoint": "",
+        "deprecated": {"labels": [], "uuid": account.uuid},
+    })
+}
+
+/// As the retrieve call shows it.
+pub(super) fn detail(account: &Account, auth_configs: &AuthConfigs, scopes: &[String]) -> Value {
+    let mut view = list_item(account, auth_configs);
+    view["params"] = json!(account.initiation);
+    if is_redirect_scheme(&account.auth_scheme) {
+        view["requested_scopes"] = json!(scopes);
+    }
+    view
+}
+
+/// The sharing of an account; the access list only where it has a meaning.
+pub(super) fn experimental(account: &Account) -> Value {
+    let mut view = json!({"account_type": account.kind});
+    if account.kind == AccountType::Shared {
+        view["acl_config_for_shared"] = account.acl.clone().unwrap_or_else(
+            || json!({"allow_all_users": false, "allowed_user_ids": [], "not_allowed_user_ids": []}),
+        );
+    }
+    view
+}
+
+/// `state.val`: what it holds depends on the status; secrets are masked.
+fn state_val(account: &Account) -> Map<String, Value> {
+    let mut val = account.initiation.clone();
+    let lifecycle = &account.lifecycle;
+    val.insert("status".to_owned(), json!(lifecycle.status));
+    let redirect = is_redirect_scheme(&account.auth_scheme);
+    match lifecycle.status {
+        AccountStatus::Initiated => {
+            // The provider's page, which holds nothing a stranger could use; the hosted link is told once, on creation.
+            let page = format!(
+                "https://auth.{}.invalid/authorize?state=REDACTED",
+                account.toolkit
+            );
+            val.insert("redirectUrl".to_owned(), json!(page));
+            if let Some(callback) = &account.callback_url {
+                val.insert("callback_url".to_owned(), json!(callback));
+            }
+        }
+        AccountStatus::Active | AccountStatus::Inactive if redirect => {
+            let tokens = json!({
+                "access_token": "eyJh...", "refresh_token": "REDACTED", "token_type": "bearer", "expires_in": 86_400,
+                "scope": "identity read",
+            });
+            val.extend(tokens.as_object().cloned().unwrap_or_default());
+        }
+        AccountStatus::Failed => {
+            val.insert("error".to_owned(), json!(lifecycle.error));
+            val.insert(
+                "error_description".to_owned(),
+                json!("The user declined the request."),
+            );
+        }
+        AccountStatus::Expired => {
+            val.insert("expired_at".to_owned(), json!(lifecycle.expired_at.map(iso)));
+        }
+        _ => {}
+    }
+    val.extend(
+        account
+            .credentials
+            .iter()
+            .map(|(name, value)| (name.clone(), masked(value))),
+    );
+    val
+}
+
+/// A value with every text in it masked.
+pub(super) fn masked(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(ids::masked(text)),
+        Value::Array(items) => items.iter().map(masked).collect(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), masked(value)))
+            .collect(),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,616 @@
+//! The connected accounts of one project, with the indices that keep every access cheap at ten thousand rows.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::lifecycle::{AccountStatus, Event, Lifecycle, REASON_REVOKED_BY_DELETE, Refusal};
+use crate::{ids, provider::ProviderMode};
+
+/// Who may use an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum AccountType {
+    /// Its owner alone; the only kind that lists show unless asked otherwise.
+    #[default]
+    Private,
+    /// Others too, by an access list.
+    Shared,
+}
+
+impl AccountType {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Private => "PRIVATE",
+            Self::Shared => "SHARED",
+        }
+    }
+}
+
+/// One change of an account's status, or a notable event that left the status alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transition {
+    /// When, by the simulator's clock.
+    pub at: Timestamp,
+    /// The status before; absent for the creation.
+    pub from: Option<AccountStatus>,
+    /// The status after.
+    pub to: AccountStatus,
+    /// The event in a word or two: `created`, `opened`, `consented`, `denied`, `link expired`, ...
+    pub event: String,
+}
+
+/// A connected account. No `Debug`: it holds the link token and credentials.
+#[derive(Clone)]
+pub(crate) struct Account {
+    pub(crate) id: String,
+    pub(crate) uuid: String,
+    pub(crate) word_id: String,
+    pub(crate) user_id: String,
+    pub(crate) toolkit: String,
+    pub(crate) auth_config_id: String,
+    pub(crate) auth_scheme: String,
+    pub(crate) alias: Option<String>,
+    pub(crate) callback_url: Option<String>,
+    pub(crate) kind: AccountType,
+    pub(crate) acl: Option<Value>,
+    /// Fields filled in before consent, such as a subdomain.
+    pub(crate) initiation: Map<String, Value>,
+    /// Secrets handed in by call or form. OAuth accounts have none: no token exists anywhere in the simulator.
+    pub(crate) credentials: Map<String, Value>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) link_token: Option<String>,
+    /// The person's name at the provider, known from consent on.
+    pub(crate) username: Option<String>,
+    pub(crate) provider: ProviderMode,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) deleted_at: Option<Timestamp>,
+    /// Whether the provider was told to forget the tokens.
+    pub(crate) revoked_upstream: bool,
+    pub(crate) history: Vec<Transition>,
+}
+
+impl Account {
+    pub(crate) fn status(&self) -> AccountStatus {
+        self.lifecycle.status
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted_at.is_some()
+    }
+}
+
+/// What a create call decides about an account.
+#[derive(Default)]
+pub(crate) struct NewAccount {
+    pub(crate) user_id: String,
+    pub(crate) toolkit: String,
+    pub(crate) auth_config_id: String,
+    pub(crate) auth_scheme: String,
+    pub(crate) alias: Option<String>,
+    pub(crate) callback_url: Option<String>,
+    pub(crate) account_type: AccountType,
+    pub(crate) acl: Option<Value>,
+    pub(crate) initiation: Map<String, Value>,
+    /// Present: the account starts ACTIVE and has no link.
+    pub(crate) credentials: Option<Map<String, Value>>,
+}
+
+/// Another row holds the alias.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AliasTaken(pub(crate) String);
+
+/// Position of an account in its store. Rows are never removed, so it stays valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Row(usize);
+
+type AliasKey = (String, String, String);
+
+#[derive(Default)]
+pub(crate) struct Accounts {
+    /// In order of creation.
+    rows: Vec<Account>,
+    by_id: HashMap<String, Row>,
+    by_user: HashMap<String, Vec<Row>>,
+    by_token: HashMap<String, Row>,
+    /// Rows that hold an alias of (user, toolkit). More than one only where dead rows let go of theirs.
+    by_alias: HashMap<AliasKey, Vec<Row>>,
+    deadlines: BTreeSet<(Timestamp, Row)>,
+    active_by_config: HashMap<String, usize>,
+    /// Grows with every change; tells waiters that something happened.
+    revision: u64,
+}
+
+impl Accounts {
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Expires every pending account whose deadline has passed. Each access begins with this, so that advancing the
+    /// clock shows at once without a timer.
+    pub(crate) fn settle(&mut self, now: Timestamp) {
+        while let Some(&(deadline, row)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            // The transition removes the deadline; a row here is pending, which LinkExpired never refuses.
+            if self.apply(row, &Event::LinkExpired, deadline).is_err() {
+                self.deadlines.remove(&(deadline, row));
+            }
+        }
+    }
+
+    pub(crate) fn create(
+        &mut self,
+        new: NewAccount,
+        dead_rows_hold_alias: bool,
+        now: Timestamp,
+    ) -> Result<Row, AliasTaken> {
+        let row = Row(self.rows.len());
+        let alias = new.alias.filter(|alias| !alias.is_empty());
+        if let Some(alias) = &alias {
+            self.claim_alias(row, &new.user_id, &new.toolkit, alias, dead_rows_hold_alias)?;
+        }
+        let ready = new.credentials.is_some();
+        let lifecycle = if ready {
+            Lifecycle::ready()
+        } else {
+            Lifecycle::waiting(now)
+        };
+        let account = Account {
+            id: ids::connected_account(),
+            uuid: ids::uuid(),
+            word_id: ids::word_id(&new.toolkit),
+            user_id: new.user_id,
+            toolkit: new.toolkit,
+            auth_config_id: new.auth_config_id,
+            auth_scheme: new.auth_scheme,
+            alias,
+            callback_url: new.callback_url,
+            kind: new.account_type,
+            acl: new.acl,
+            initiation: new.initiation,
+            credentials: new.credentials.unwrap_or_default(),
+            link_token: (!ready).then(ids::link_token),
+            username: None,
+            provider: ProviderMode::default(),
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+            revoked_upstream: false,
+            history: vec![Transition {
+                at: now,
+                from: None,
+                to: lifecycle.status,
+                event: "created".to_owned(),
+            }],
+            lifecycle,
+        };
+        self.by_id.insert(account.id.clone(), row);
+        self.by_user.entry(account.user_id.clone()).or_default().push(row);
+        if let Some(token) = &account.link_token {
+            self.by_token.insert(token.clone(), row);
+        }
+        if let Some(deadline) = account.lifecycle.deadline {
+            self.deadlines.insert((deadline, row));
+        }
+        if ready {
+            *self
+                .active_by_config
+                .entry(account.auth_config_id.clone())
+                .or_default() += 1;
+        }
+        self.rows.push(account);
+        self.revision += 1;
+        Ok(row)
+    }
+
+    pub(crate) fn get(&self, row: Row) -> &Account {
+        &self.rows[row.0]
+    }
+
+    /// The account of that id, unless it was deleted.
+    pub(crate) fn find(&self, id: &str) -> Option<Row> {
+        self.find_any(id).filter(|&row| !self.get(row).is_deleted())
+    }
+
+    /// The account of that id, even if it was deleted.
+    pub(crate) fn find_any(&self, id: &str) -> Option<Row> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The account a link belongs to, even if it was deleted; a link that a newer one replaced finds nothing.
+    pub(crate) fn find_link(&self, token: &str) -> Option<Row> {
+        self.by_token.get(token).copied()
+    }
+
+    /// Every row of one user, oldest first.
+    pub(crate) fn of_user(&self, user_id: &str) -> impl DoubleEndedIterator<Item = Row> + '_ {
+        self.by_user.get(user_id).into_iter().flatten().copied()
+    }
+
+    /// Every row, oldest first, including deleted ones.
+    pub(crate) fn rows(&self) -> impl DoubleEndedIterator<Item = Row> + '_ {
+        (0..self.rows.len()).map(Row)
+    }
+
+    /// The pending account whose time runs out next.
+    pub(crate) fn next_deadline(&self) -> Option<(Timestamp, Row)> {
+        self.deadlines.first().copied()
+    }
+
+    /// How many working accounts an auth config has.
+    pub(crate) fn active_of_config(&self, auth_config_id: &str) -> usize {
+        self.active_by_config
+            .get(auth_config_id)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Applies `event`; `updated_at` and the history move only if it changes something.
+    pub(crate) fn apply(&mut self, row: Row, event: &Event, now: Timestamp) -> Result<(), Refusal> {
+        let account = &mut self.rows[row.0];
+        let Some(next) = account.lifecycle.after(event, now)? else {
+            return Ok(());
+        };
+        let before = std::mem::replace(&mut account.lifecycle, next);
+        let (from, to) = (before.status, account.lifecycle.status);
+        account.updated_at = now;
+        account.history.push(Transition {
+            at: now,
+            from: Some(from),
+            to,
+            event: event.name().to_owned(),
+        });
+        if matches!(event, Event::Revoked { .. }) {
+            account.revoked_upstream = true;
+        }
+        if let Some(deadline) = before.deadline {
+            self.deadlines.remove(&(deadline, row));
+        }
+        if let Some(deadline) = account.lifecycle.deadline {
+            self.deadlines.insert((deadline, row));
+        }
+        if !account.is_deleted() {
+            let active = self
+                .active_by_config
+                .entry(account.auth_config_id.clone())
+                .or_default();
+            *active += usize::from(to == AccountStatus::Active);
+            *active -= usize::from(from == AccountStatus::Active);
+        }
+        self.revision += 1;
+        Ok(())
+    }
+
+    /// The person agrees and is `username` at the provider. Plays the opening of the page too, if nobody opened it.
+    pub(crate) fn consent(
+        &mut self,
+        row: Row,
+        username: String,
+        credentials: Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        if self.get(row).status() == AccountStatus::Initializing {
+            self.apply(row, &Event::Opened, now)?;
+        }
+        self.apply(row, &Event::Consented, now)?;
+        let account = &mut self.rows[row.0];
+        account.username = Some(username);
+        account.credentials.extend(credentials);
+        Ok(())
+    }
+
+    /// Begins another authorization, whose link replaces the account's last one. Returns the new token.
+    pub(crate) fn restart(
+        &mut self,
+        row: Row,
+        callback_url: Option<String>,
+        now: Timestamp,
+    ) -> Result<String, Refusal> {
+        self.apply(row, &Event::Restarted, now)?;
+        let token = ids::link_token();
+        let account = &mut self.rows[row.0];
+        if callback_url.is_some() {
+            account.callback_url = callback_url;
+        }
+        if let Some(old) = account.link_token.replace(token.clone()) {
+            self.by_token.remove(&old);
+        }
+        self.by_token.insert(token.clone(), row);
+        Ok(token)
+    }
+
+    /// Sets the alias, or clears it with `None`.
+    pub(crate) fn set_alias(
+        &mut self,
+        row: Row,
+        alias: Option<String>,
+        dead_rows_hold_alias: bool,
+        now: Timestamp,
+    ) -> Result<(), AliasTaken> {
+        let account = self.get(row);
+        if account.alias == alias {
+            return Ok(());
+        }
+        let (user_id, toolkit) = (account.user_id.clone(), account.toolkit.clone());
+        if let Some(alias) = &alias {
+            self.claim_alias(row, &user_id, &toolkit, alias, dead_rows_hold_alias)?;
+        }
+        self.release_alias(row);
+        self.rows[row.0].alias = alias;
+        self.touch(row, now);
+        Ok(())
+    }
+
+    /// Replaces secrets and initiation fields; a null removes one.
+    pub(crate) fn set_credentials(&mut self, row: Row, changes: Map<String, Value>, now: Timestamp) {
+        let credentials = &mut self.rows[row.0].credentials;
+        for (name, value) in changes {
+            if value.is_null() {
+                credentials.remove(&name);
+            } else {
+                credentials.insert(name, value);
+            }
+        }
+        self.touch(row, now);
+    }
+
+    pub(crate) fn set_sharing(&mut self, row: Row, kind: AccountType, acl: Option<Value>, now: Timestamp) {
+        let account = &mut self.rows[row.0];
+        account.kind = kind;
+        account.acl = acl;
+        self.touch(row, now);
+    }
+
+    pub(crate) fn set_provider(&mut self, row: Row, mode: ProviderMode) {
+        self.rows[row.0].provider = mode;
+        self.revision += 1;
+    }
+
+    /// Soft delete. The alias is free again; upstream tokens survive unless `revoke`.
+    pub(crate) fn delete(&mut self, row: Row, revoke: bool, now: Timestamp) {
+        if revoke {
+            // Nothing to revoke unless it works, and deletion goes on either way.
+            let _ = self.apply(
+                row,
+                &Event::Revoked {
+                    reason: REASON_REVOKED_BY_DELETE,
+                },
+                now,
+            );
+        }
+        self.release_alias(row);
+        let account = &mut self.rows[row.0];
+        let status = account.status();
+        if status == AccountStatus::Active
+            && let Some(active) = self.active_by_config.get_mut(&account.auth_config_id)
+        {
+            *active -= 1;
+        }
+        account.deleted_at = Some(now);
+        account.updated_at = now;
+        account.history.push(Transition {
+            at: now,
+            from: Some(status),
+            to: status,
+            event: "deleted".to_owned(),
+        });
+        if let Some(deadline) = account.lifecycle.deadline.take() {
+            self.deadlines.remove(&(deadline, row));
+        }
+        self.revision += 1;
+    }
+
+    fn touch(&mut self, row: Row, now: Timestamp) {
+        self.rows[row.0].updated_at = now;
+        self.revision += 1;
+    }
+
+    fn claim_alias(
+        &mut self,
+        row: Row,
+        user_id: &str,
+        toolkit: &str,
+        alias: &str,
+        dead_rows_hold_alias: bool,
+    ) -> Result<(), AliasTaken> {
+        let key = (user_id.to_owned(), toolkit.to_owned(), alias.to_owned());
+        let taken = self.by_alias.get(&key).is_some_and(|holders| {
+            holders
+                .iter()
+                .any(|&holder| dead_rows_hold_alias || !self.get(holder).status().is_dead())
+        });
+        if taken {
+            return Err(AliasTaken(alias.to_owned()));
+        }
+        self.by_alias.entry(key).or_default().push(row);
+        Ok(())
+    }
+
+    fn release_alias(&mut self, row: Row) {
+        let account = self.get(row);
+        let Some(alias) = account.alias.clone() else {
+            return;
+        };
+        let key = (account.user_id.clone(), account.toolkit.clone(), alias);
+        if let Some(holders) = self.by_alias.get_mut(&key) {
+            holders.retain(|&holder| holder != row);
+            if holders.is_empty() {
+                self.by_alias.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn new(user: &str, alias: Option<&str>) -> NewAccount {
+        NewAccount {
+            user_id: user.to_owned(),
+            toolkit: "reddit".to_owned(),
+            auth_config_id: "ac_reddit".to_owned(),
+            auth_scheme: "OAUTH2".to_owned(),
+            alias: alias.map(str::to_owned),
+            ..NewAccount::default()
+        }
+    }
+
+    fn create(accounts: &mut Accounts, user: &str, alias: Option<&str>, now: i64) -> Row {
+        accounts.create(new(user, alias), true, at(now)).unwrap()
+    }
+
+    #[test]
+    fn pending_rows_expire_at_six_hundred_seconds_and_not_before() {
+        let mut accounts = Accounts::default();
+        let first = create(&mut accounts, "u", None, 0);
+        let second = create(&mut accounts, "u", None, 1);
+        accounts.settle(at(599));
+        assert_eq!(accounts.get(first).status(), AccountStatus::Initializing);
+        accounts.settle(at(600));
+        assert_eq!(accounts.get(first).status(), AccountStatus::Expired);
+        assert_eq!(
+            accounts.get(first).updated_at,
+            at(600),
+            "stamped with the deadline, not the access"
+        );
+        assert_eq!(accounts.get(second).status(), AccountStatus::Initializing);
+        accounts.settle(at(5_000));
+        assert_eq!(accounts.get(second).updated_at, at(601));
+    }
+
+    #[test]
+    fn an_alias_is_held_until_its_row_is_deleted_or_cleared() {
+        let mut accounts = Accounts::default();
+        let row = create(&mut accounts, "u", Some("main"), 0);
+        let taken =
+            |accounts: &mut Accounts, user: &str| accounts.create(new(user, Some("main")), true, at(1));
+        assert_eq!(taken(&mut accounts, "u"), Err(AliasTaken("main".to_owned())));
+        assert!(
+            taken(&mut accounts, "other").is_ok(),
+            "another user has aliases of their own"
+        );
+        accounts.settle(at(601));
+        assert_eq!(accounts.get(row).status(), AccountStatus::Expired);
+        assert!(
+            taken(&mut accounts, "u").is_err(),
+            "a dead row still holds its alias"
+        );
+        accounts.delete(row, false, at(602));
+        let next = taken(&mut accounts, "u").unwrap();
+        accounts.set_alias(next, None, true, at(603)).unwrap();
+        assert!(taken(&mut accounts, "u").is_ok());
+    }
+
+    #[test]
+    fn dead_rows_let_go_of_their_alias_where_that_is_assumed() {
+        let mut accounts = Accounts::default();
+        let dead = create(&mut accounts, "u", Some("main"), 0);
+        assert!(
+            accounts.create(new("u", Some("main")), false, at(1)).is_err(),
+            "a pending row holds it"
+        );
+        accounts.settle(at(600));
+        let live = accounts.create(new("u", Some("main")), false, at(601)).unwrap();
+        accounts.delete(dead, false, at(602));
+        assert!(
+            accounts.create(new("u", Some("main")), false, at(603)).is_err(),
+            "the live row still holds it"
+        );
+        accounts.delete(live, false, at(604));
+        assert!(accounts.create(new("u", Some("main")), false, at(605)).is_ok());
+    }
+
+    #[test]
+    fn an_alias_can_be_set_again_on_its_own_holder() {
+        let mut accounts = Accounts::default();
+        let row = create(&mut accounts, "u", Some("main"), 0);
+        accounts
+            .set_alias(row, Some("main".to_owned()), true, at(1))
+            .unwrap();
+        assert_eq!(accounts.get(row).updated_at, at(0), "no change, no update");
+        accounts
+            .set_alias(row, Some("other".to_owned()), true, at(2))
+            .unwrap();
+        assert!(
+            accounts.create(new("u", Some("main")), true, at(3)).is_ok(),
+            "the former alias is free"
+        );
+    }
+
+    #[test]
+    fn active_connections_are_counted_through_every_transition() {
+        let mut accounts = Accounts::default();
+        let row = create(&mut accounts, "u", None, 0);
+        let other = create(&mut accounts, "v", None, 0);
+        let active = |accounts: &Accounts| accounts.active_of_config("ac_reddit");
+        assert_eq!(active(&accounts), 0);
+        accounts
+            .consent(row, "alice".to_owned(), Map::new(), at(1))
+            .unwrap();
+        accounts
+            .consent(other, "bob".to_owned(), Map::new(), at(1))
+            .unwrap();
+        assert_eq!(active(&accounts), 2);
+        accounts.apply(row, &Event::Disabled, at(2)).unwrap();
+        assert_eq!(active(&accounts), 1);
+        accounts
+            .apply(row, &Event::Enabled { revive: false }, at(3))
+            .unwrap();
+        accounts.delete(row, true, at(4));
+        assert_eq!(active(&accounts), 1);
+        accounts.delete(other, false, at(5));
+        assert_eq!(active(&accounts), 0);
+        assert!(accounts.get(row).revoked_upstream);
+        assert!(!accounts.get(other).revoked_upstream);
+    }
+
+    #[test]
+    fn a_restarted_flow_replaces_the_link() {
+        let mut accounts = Accounts::default();
+        let row = create(&mut accounts, "u", None, 0);
+        let old = accounts.get(row).link_token.clone().unwrap();
+        let new = accounts.restart(row, None, at(100)).unwrap();
+        assert_eq!(accounts.find_link(&old), None);
+        assert_eq!(accounts.find_link(&new), Some(row));
+        accounts.settle(at(600));
+        assert_eq!(
+            accounts.get(row).status(),
+            AccountStatus::Initiated,
+            "the new flow has its own ten minutes"
+        );
+    }
+
+    #[test]
+    fn history_names_each_step() {
+        let mut accounts = Accounts::default();
+        let row = create(&mut accounts, "u", None, 0);
+        accounts
+            .consent(row, "alice".to_owned(), Map::new(), at(9))
+            .unwrap();
+        let events: Vec<_> = accounts
+            .get(row)
+            .history
+            .iter()
+            .map(|step| step.event.as_str())
+            .collect();
+        assert_eq!(events, ["created", "opened", "consented"]);
+        accounts.apply(row, &Event::Consented, at(10)).unwrap_err();
+        assert_eq!(
+            accounts.get(row).history.len(),
+            3,
+            "a refused event leaves no trace"
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! The auth configs of one project.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::ids;
+
+/// How a toolkit is authorized. No `Debug`: it holds client secrets.
+#[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own on the wire"
+)]
+pub(crate) struct AuthConfig {
+    pub(crate) id: String,
+    pub(crate) uuid: String,
+    pub(crate) name: String,
+    pub(crate) toolkit: String,
+    pub(crate) auth_scheme: String,
+    /// Composio's own OAuth app, as opposed to the customer's.
+    pub(crate) managed: bool,
+    pub(crate) enabled: bool,
+    pub(crate) credentials: Map<String, Value>,
+    pub(crate) shared_credentials: Map<String, Value>,
+    pub(crate) proxy_config: Option<Value>,
+    pub(crate) tool_access: Value,
+    pub(crate) for_tool_router: bool,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) deleted: bool,
+}
+
+/// What a create call or a seed decides about an auth config.
+pub(crate) struct NewAuthConfig {
+    /// Absent: a random one.
+    pub(crate) id: Option<String>,
+    /// Absent: made from the toolkit.
+    pub(crate) name: Option<String>,
+    pub(crate) toolkit: String,
+    pub(crate) auth_scheme: String,
+    pub(crate) managed: bool,
+    pub(crate) enabled: bool,
+    pub(crate) credentials: Map<String, Value>,
+}
+
+/// Which auth configs a list shows.
+#[derive(Debug, Default)]
+pub(crate) struct AuthConfigFilter {
+    /// Lower-case slugs; empty: every toolkit.
+    pub(crate) toolkits: Vec<String>,
+    pub(crate) managed: Option<bool>,
+    pub(crate) show_disabled: bool,
+    /// Part of a name or id, in any case.
+    pub(crate) search: Option<String>,
+}
+
+impl AuthConfigFilter {
+    fn admits(&self, config: &AuthConfig) -> bool {
+        !config.deleted
+            && (self.show_disabled || config.enabled)
+            && (self.toolkits.is_empty() || self.toolkits.contains(&config.toolkit))
+            && self.managed.is_none_or(|managed| managed == config.managed)
+            && self.search.as_ref().is_none_or(|text| {
+                let text = text.to_lowercase();
+                config.name.to_lowercase().contains(&text) || config.id.to_lowercase().contains(&text)
+            })
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct AuthConfigs {
+    rows: Vec<AuthConfig>,
+    by_id: HashMap<String, usize>,
+}
+
+impl AuthConfigs {
+    /// Adds a config. Never deduplicates: repeated calls make twins, as they do at Composio. A seed that names an id
+    /// already in use gets that row as it is.
+    pub(crate) fn create(&mut self, new: NewAuthConfig, now: Timestamp) -> &AuthConfig {
+        let id = new.id.unwrap_or_else(ids::auth_config);
+        let index = *self.by_id.entry(id.clone()).or_insert(self.rows.len());
+        if index == self.rows.len() {
+            let name = new
+                .name
+                .unwrap_or_else(|| format!("{}-{}", new.toolkit, &ids::uuid()[..6]));
+            self.rows.push(AuthConfig {
+                id,
+                uuid: ids::uuid(),
+                name,
+                toolkit: new.toolkit,
+                auth_scheme: new.auth_scheme,
+                managed: new.managed,
+                enabled: new.enabled,
+                credentials: new.credentials,
+                shared_credentials: Map::new(),
+                proxy_config: None,
+                tool_access: Value::Object(Map::new()),
+                for_tool_router: true,
+                created_at: now,
+                updated_at: now,
+                deleted: false,
+            });
+        }
+        &self.rows[index]
+    }
+
+    /// The config of that id, unless it was deleted.
+    pub(crate) fn get(&self, id: &str) -> Option<&AuthConfig> {
+        self.get_any(id).filter(|config| !config.deleted)
+    }
+
+    /// The config of that id, even if it was deleted: accounts outlive it.
+    pub(crate) fn get_any(&self, id: &str) -> Option<&AuthConfig> {
+        self.by_id.get(id).map(|&index| &self.rows[index])
+    }
+
+    /// Lets `change` edit the config and moves its update time.
+    pub(crate) fn update(&mut self, id: &str, now: Timestamp, change: impl FnOnce(&mut AuthConfig)) -> bool {
+        let Some(config) = self
+            .by_id
+            .get(id)
+            .map(|&index| &mut self.rows[index])
+            .filter(|config| !config.deleted)
+        else {
+            return false;
+        };
+        change(config);
+        config.updated_at = now;
+        true
+    }
+
+    /// Newest first.
+    pub(crate) fn list(&self, filter: &AuthConfigFilter) -> Vec<&AuthConfig> {
+        self.rows
+            .iter()
+            .rev()
+            .filter(|config| filter.admits(config))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seed(configs: &mut AuthConfigs, id: &str, toolkit: &str, enabled: bool, managed: bool) {
+        configs.create(
+            NewAuthConfig {
+                id: Some(id.to_owned()),
+                name: Some(format!("{toolkit} for Team")),
+                toolkit: toolkit.to_owned(),
+                auth_scheme: "OAUTH2".to_owned(),
+                managed,
+                enabled,
+                credentials: Map::new(),
+            },
+            Timestamp::UNIX_EPOCH,
+        );
+    }
+
+    fn ids(configs: &AuthConfigs, filter: &AuthConfigFilter) -> Vec<String> {
+        configs
+            .list(filter)
+            .iter()
+            .map(|config| config.id.clone())
+            .collect()
+    }
+
+    #[test]
+    fn filters_combine_and_disabled_rows_are_hidden_unless_asked_for() {
+        let mut configs = AuthConfigs::default();
+        seed(&mut configs, "ac_1", "reddit", true, true);
+        seed(&mut configs, "ac_2", "slack", true, false);
+        seed(&mut configs, "ac_3", "reddit", false, true);
+        let all = AuthConfigFilter {
+            show_disabled: true,
+            ..AuthConfigFilter::default()
+        };
+        assert_eq!(ids(&configs, &AuthConfigFilter::default()), ["ac_2", "ac_1"]);
+        assert_eq!(ids(&configs, &all), ["ac_3", "ac_2", "ac_1"]);
+        let reddit = AuthConfigFilter {
+            toolkits: vec!["reddit".to_owned()],
+            ..AuthConfigFilter::default()
+        };
+        assert_eq!(ids(&configs, &reddit), ["ac_1"]);
+        let own = AuthConfigFilter {
+            managed: Some(false),
+            ..AuthConfigFilter::default()
+        };
+        assert_eq!(ids(&configs, &own), ["ac_2"]);
+        let by_name = AuthConfigFilter {
+            search: Some("SLACK for".to_owned()),
+            ..AuthConfigFilter::default()
+        };
+        assert_eq!(ids(&configs, &by_name), ["ac_2"]);
+        let by_id = AuthConfigFilter {
+            search: Some("C_1".to_owned()),
+            ..AuthConfigFilter::default()
+        };
+        assert_eq!(ids(&configs, &by_id), ["ac_1"]);
+    }
+
+    #[test]
+    fn creates_never_deduplicate_and_deleted_rows_are_gone() {
+        let mut configs = AuthConfigs::default();
+        for _ in 0..2 {
+            configs.create(
+                NewAuthConfig {
+                    id: None,
+                    name: Some("same".to_owned()),
+                    toolkit: "reddit".to_owned(),
+                    auth_scheme: "OAUTH2".to_owned(),
+                    managed: true,
+                    enabled: true,
+                    credentials: Map::new(),
+                },
+                Timestamp::UNIX_EPOCH,
+            );
+        }
+        let twins = ids(&configs, &AuthConfigFilter::default());
+        assert_eq!(twins.len(), 2);
+        assert!(configs.update(&twins[0], Timestamp::UNIX_EPOCH, |config| config.deleted = true));
+        assert!(configs.get(&twins[0]).is_none());
+        assert!(configs.get_any(&twins[0]).is_some());
+        assert!(
+            !configs.update(&twins[0], Timestamp::UNIX_EPOCH, |_| ()),
+            "deleted rows cannot be edited"
+        );
+    }
+}
