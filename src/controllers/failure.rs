@@ -163,7 +163,7 @@ impl Failure {
                 format!("the API key lacks the scope for this; use a key that may. {message}"),
             );
         }
-        if error.is_rate_limited() {
+        if error.is_throttled() {
             // The number of seconds is left out of the message: it would change on every pass.
             return Self::waiting(
                 Reason::RateLimited,

@@ -15,10 +15,19 @@ async fn bad_specs_are_refused_with_the_reason() {
         (json!({"authConfigId": "reddit"}), "authConfigId"),
         (json!({"connectedAccountId": "x"}), "connectedAccountId"),
         (json!({"managementPolicy": "Observe"}), "needs connectedAccountId"),
-        (json!({"managementPolicy": "Observe", "connectedAccountId": "ca_1", "enabled": false}), "enabled: false"),
-        (json!({"managementPolicy": "Observe", "connectedAccountId": "ca_1", "deletionPolicy": "Delete"}), "Retain"),
+        (
+            json!({"managementPolicy": "Observe", "connectedAccountId": "ca_1", "enabled": false}),
+            "enabled: false",
+        ),
+        (
+            json!({"managementPolicy": "Observe", "connectedAccountId": "ca_1", "deletionPolicy": "Delete"}),
+            "Retain",
+        ),
         (json!({"managementPolicy": "Sometimes"}), "managementPolicy"),
-        (json!({"polling": {"fast": "10ms"}}), "polling.fast must be between 1s and 1h"),
+        (
+            json!({"polling": {"fast": "10ms"}}),
+            "polling.fast must be between 1s and 1h",
+        ),
         (json!({"polling": {"settled": "soon"}}), "polling.settled"),
         (json!({"link": {"renewals": -1}}), "renewals"),
         (json!({"callbackUrl": "not a url"}), "callbackUrl"),
@@ -38,41 +47,91 @@ async fn bad_specs_are_refused_with_the_reason() {
 async fn what_an_account_hangs_on_cannot_be_changed() {
     let world = World::new().await;
     world.create("fixed", json!({})).await;
-    world.create("adopting", json!({"connectedAccountId": "ca_12345", "authConfigId": "ac_1"})).await;
+    world
+        .create(
+            "adopting",
+            json!({"connectedAccountId": "ca_12345", "authConfigId": "ac_1"}),
+        )
+        .await;
     let cases = [
         ("fixed", json!({"userId": "other"}), "userId is immutable"),
-        ("fixed", json!({"connectedAccountId": "ca_1"}), "cannot be added or removed"),
-        ("adopting", json!({"connectedAccountId": null}), "cannot be added or removed"),
-        ("adopting", json!({"connectedAccountId": "ca_2"}), "connectedAccountId is immutable"),
-        ("adopting", json!({"authConfigId": "ac_2"}), "authConfigId is immutable"),
-        ("adopting", json!({"authConfigId": null}), "authConfigId cannot be removed"),
+        (
+            "fixed",
+            json!({"connectedAccountId": "ca_1"}),
+            "cannot be added or removed",
+        ),
+        (
+            "adopting",
+            json!({"connectedAccountId": null}),
+            "cannot be added or removed",
+        ),
+        (
+            "adopting",
+            json!({"connectedAccountId": "ca_2"}),
+            "connectedAccountId is immutable",
+        ),
+        (
+            "adopting",
+            json!({"authConfigId": "ac_2"}),
+            "authConfigId is immutable",
+        ),
+        (
+            "adopting",
+            json!({"authConfigId": null}),
+            "authConfigId cannot be removed",
+        ),
     ];
     for (name, spec, expected) in cases {
         let error = world.patch(name, json!({"spec": spec})).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{spec}: {error}");
     }
-    world.patch("fixed", json!({"spec": {"authConfigId": "ac_later"}})).await.unwrap();
+    world
+        .patch("fixed", json!({"spec": {"authConfigId": "ac_later"}}))
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_field_is_explained_and_the_examples_apply() {
     let world = World::new().await;
-    let explained =
-        world.plane.kubectl(["explain", "redditconnections", "--recursive"]).await.unwrap().ok().unwrap();
-    for field in ["connectedAccountId", "expectedUsername", "lastHandledRequestAt", "redirectUrl"] {
+    let explained = world
+        .plane
+        .kubectl(["explain", "redditconnections", "--recursive"])
+        .await
+        .unwrap()
+        .ok()
+        .unwrap();
+    for field in [
+        "connectedAccountId",
+        "expectedUsername",
+        "lastHandledRequestAt",
+        "redirectUrl",
+    ] {
         assert!(explained.contains(field), "{explained}");
     }
-    let crd: Value = serde_json::to_value(&composio_operator::api::custom_resource_definitions()[0].1).unwrap();
+    let crd: Value =
+        serde_json::to_value(&composio_operator::api::custom_resource_definitions()[0].1).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
     for part in ["spec", "status"] {
         let mut undocumented = vec![];
         find_undocumented(&schema[part], part, &mut undocumented);
-        assert!(undocumented.is_empty(), "no kubectl explain text: {undocumented:?}");
+        assert!(
+            undocumented.is_empty(),
+            "no kubectl explain text: {undocumented:?}"
+        );
     }
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let applied = world
         .plane
-        .kubectl(["apply", "--dry-run=server", "--recursive", "--namespace", &world.namespace, "--filename", examples])
+        .kubectl([
+            "apply",
+            "--dry-run=server",
+            "--recursive",
+            "--namespace",
+            &world.namespace,
+            "--filename",
+            examples,
+        ])
         .await
         .unwrap();
     assert!(applied.success, "{}", applied.stderr);

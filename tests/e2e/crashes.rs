@@ -32,7 +32,9 @@ struct Strike<'a> {
 impl<'a> Strike<'a> {
     fn at(world: &'a World, moment: Moment, call: u64) -> Self {
         let before_commit = matches!(moment, Moment::Late);
-        let rule = world.simulator.inject(Rule::new(Fault::Hang { before_commit }).after(call));
+        let rule = world
+            .simulator
+            .inject(Rule::new(Fault::Hang { before_commit }).after(call));
         Self { world, moment, rule }
     }
 
@@ -53,7 +55,11 @@ impl<'a> Strike<'a> {
         }
         let successor = self.world.operator();
         if matches!(self.moment, Moment::Late) {
-            let at_work = self.world.simulator.wait_for_call(|call| call.seq > from, PATIENCE).await;
+            let at_work = self
+                .world
+                .simulator
+                .wait_for_call(|call| call.seq > from, PATIENCE)
+                .await;
             at_work.expect("the successor goes to work");
             self.world.simulator.release(&self.rule);
         }
@@ -64,16 +70,30 @@ impl<'a> Strike<'a> {
 /// Plays a person who uses every link they are given, until the object is connected and nothing is left to do.
 async fn finish(world: &World, name: &str) {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut objects = Box::pin(watcher::watcher(world.connections(), config).default_backoff().applied_objects());
+    let mut objects = Box::pin(
+        watcher::watcher(world.connections(), config)
+            .default_backoff()
+            .applied_objects(),
+    );
     while let Some(object) = objects.try_next().await.unwrap() {
-        let Some(status) = object.status.clone() else { continue };
-        if state_of(&object) == Some(ConnectionState::Connected) && status.link.is_none() && status.avatar_url.is_some()
+        let Some(status) = object.status.clone() else {
+            continue;
+        };
+        if state_of(&object) == Some(ConnectionState::Connected)
+            && status.link.is_none()
+            && status.avatar_url.is_some()
         {
             return;
         }
-        let (Some(id), Some(ConnectionState::Pending)) = (status.connected_account_id, status.state) else { continue };
-        let Some(secret) = world.secrets().get_opt(&format!("{name}-link")).await.unwrap() else { continue };
-        let holds = secret.data.is_some_and(|data| data["connectedAccountId"].0 == id.as_bytes());
+        let (Some(id), Some(ConnectionState::Pending)) = (status.connected_account_id, status.state) else {
+            continue;
+        };
+        let Some(secret) = world.secrets().get_opt(&format!("{name}-link")).await.unwrap() else {
+            continue;
+        };
+        let holds = secret
+            .data
+            .is_some_and(|data| data["connectedAccountId"].0 == id.as_bytes());
         let account = world.simulator.account(&id).unwrap();
         if holds && !account.deleted && account.status == AccountStatus::Initializing {
             world.simulator.consent(&id, Some(name)).unwrap();
@@ -83,7 +103,9 @@ async fn finish(world: &World, name: &str) {
 }
 
 async fn within_patience<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} takes too long"))
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} takes too long"))
 }
 
 async fn sweep_of_connecting(moment: Moment) {
@@ -97,7 +119,11 @@ async fn sweep_of_connecting(moment: Moment) {
             () = strike.falls() => true,
             () = within_patience(&name, finish(&world, &name)) => false,
         };
-        let operator = if struck { strike.replaces(operator).await } else { operator };
+        let operator = if struck {
+            strike.replaces(operator).await
+        } else {
+            operator
+        };
         within_patience(&name, finish(&world, &name)).await;
         let live = world.live_accounts(&name);
         assert_eq!(live.len(), 1, "{moment:?}, killed at call {call}: {live:#?}");
@@ -105,11 +131,17 @@ async fn sweep_of_connecting(moment: Moment) {
         assert_eq!(status.connected_account_id.as_deref(), Some(live[0].id.as_str()));
         world.delete(&name).await;
         world.vanishes(&name).await;
-        assert!(world.live_accounts(&name).is_empty(), "{moment:?}, killed at call {call}");
+        assert!(
+            world.live_accounts(&name).is_empty(),
+            "{moment:?}, killed at call {call}"
+        );
         world.simulator.clear_faults();
         operator.kill().await;
         if !struck {
-            assert!(call >= 4, "the sweep ended early: connecting takes more calls than {call}");
+            assert!(
+                call >= 4,
+                "the sweep ended early: connecting takes more calls than {call}"
+            );
             return;
         }
     }
@@ -142,13 +174,23 @@ async fn killed_at_any_call_while_deleting_it_leaves_nothing() {
                 () = strike.falls() => true,
                 () = world.vanishes(&name) => false,
             };
-            let operator = if struck { strike.replaces(operator).await } else { operator };
+            let operator = if struck {
+                strike.replaces(operator).await
+            } else {
+                operator
+            };
             world.vanishes(&name).await;
-            assert!(world.live_accounts(&name).is_empty(), "{moment:?}, killed at call {call}");
+            assert!(
+                world.live_accounts(&name).is_empty(),
+                "{moment:?}, killed at call {call}"
+            );
             world.simulator.clear_faults();
             operator.kill().await;
             if !struck {
-                assert!(call >= 2, "the sweep ended early: deleting takes more calls than {call}");
+                assert!(
+                    call >= 2,
+                    "the sweep ended early: deleting takes more calls than {call}"
+                );
                 break;
             }
         }

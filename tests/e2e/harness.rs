@@ -10,7 +10,7 @@ use composio_operator::api::RedditConnection;
 use composio_operator::api::conditions;
 use composio_operator::api::reddit_connection::ConnectionState;
 use composio_sim::{AccountSnapshot, Call, Config, Simulator};
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -54,7 +54,10 @@ impl Operator {
     /// Asks it to stop and waits until it has.
     pub async fn stop(self) -> bool {
         self.process.signal(Signal::Terminate);
-        tokio::time::timeout(PATIENCE, self.process.wait()).await.expect("the operator stops when asked").success()
+        tokio::time::timeout(PATIENCE, self.process.wait())
+            .await
+            .expect("the operator stops when asked")
+            .success()
     }
 
     pub fn log(&self) -> String {
@@ -63,13 +66,19 @@ impl Operator {
 
     /// The address of its HTTP server, from its log.
     pub async fn http(&self) -> String {
-        let line = self.process.wait_for_line(PATIENCE, |line| line.contains("\"http\"")).await.unwrap();
+        let line = self
+            .process
+            .wait_for_line(PATIENCE, |line| line.contains("\"http\""))
+            .await
+            .unwrap();
         let entry: Value = serde_json::from_str(&line).unwrap();
-        format!("http://{}", entry["http"].as_str().or(entry["fields"]["http"].as_str()).unwrap())
-    }
-
-    pub async fn ended(&self) -> bool {
-        self.process.try_wait().is_some()
+        format!(
+            "http://{}",
+            entry["http"]
+                .as_str()
+                .or(entry["fields"]["http"].as_str())
+                .unwrap()
+        )
     }
 }
 
@@ -80,9 +89,20 @@ pub async fn plane() -> &'static ControlPlane {
     PREPARED
         .get_or_init(|| async {
             let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
-            plane.kubectl(["apply".as_ref(), "--filename".as_ref(), crds.as_os_str()]).await.unwrap().ok().unwrap();
             plane
-                .kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"])
+                .kubectl(["apply".as_ref(), "--filename".as_ref(), crds.as_os_str()])
+                .await
+                .unwrap()
+                .ok()
+                .unwrap();
+            plane
+                .kubectl([
+                    "wait",
+                    "--for=condition=Established",
+                    "crd",
+                    "--all",
+                    "--timeout=60s",
+                ])
                 .await
                 .unwrap()
                 .ok()
@@ -94,8 +114,11 @@ pub async fn plane() -> &'static ControlPlane {
 
 pub async fn client(kubeconfig: &Path) -> Client {
     let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default());
-    Client::try_from(config.await.unwrap()).unwrap()
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .unwrap();
+    Client::try_from(config).unwrap()
 }
 
 impl World {
@@ -106,7 +129,12 @@ impl World {
     pub async fn with(config: Config) -> Self {
         let plane = plane().await;
         let namespace = format!("e2e-{}", NAMESPACES.fetch_add(1, Ordering::Relaxed));
-        plane.kubectl(["create", "namespace", &namespace]).await.unwrap().ok().unwrap();
+        plane
+            .kubectl(["create", "namespace", &namespace])
+            .await
+            .unwrap()
+            .ok()
+            .unwrap();
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/composio-operator");
         let rendered = plane
             .helm([
@@ -134,7 +162,10 @@ impl World {
             .expect("the chart has a service account")
             .trim_matches('"')
             .to_owned();
-        let kubeconfig = plane.service_account_kubeconfig(&namespace, &account).await.unwrap();
+        let kubeconfig = plane
+            .service_account_kubeconfig(&namespace, &account)
+            .await
+            .unwrap();
         let keys = vec![composio_sim::ApiKey::new(KEY)];
         let simulator = Simulator::start(Config { keys, ..config }).await.unwrap();
         Self {
@@ -157,14 +188,33 @@ impl World {
         let number = self.operators.fetch_add(1, Ordering::Relaxed) + 1;
         let log = self.directory.path().join(format!("operator-{number}.log"));
         let program = Program::new(env!("CARGO_BIN_EXE_composio-operator"), &log)
-            .args(["run", "--watch-namespaces", &self.namespace, "--http-listen", "127.0.0.1:0"])
-            .args(["--log-format", "json", "--log-filter", "info,composio_operator=debug"])
-            .args(["--composio-request-timeout", "5s", "--lease-namespace", &self.namespace])
+            .args([
+                "run",
+                "--watch-namespaces",
+                &self.namespace,
+                "--http-listen",
+                "127.0.0.1:0",
+            ])
+            .args([
+                "--log-format",
+                "json",
+                "--log-filter",
+                "info,composio_operator=debug",
+            ])
+            .args([
+                "--composio-request-timeout",
+                "5s",
+                "--lease-namespace",
+                &self.namespace,
+            ])
             .args(args.iter().copied())
             .env("KUBECONFIG", &self.kubeconfig)
             .env("COMPOSIO_BASE_URL", self.simulator.url())
             .env("COMPOSIO_API_KEY", key.unwrap_or_default());
-        Operator { process: Supervised::spawn(&program).unwrap(), log }
+        Operator {
+            process: Supervised::spawn(&program).unwrap(),
+            log,
+        }
     }
 
     pub fn connections(&self) -> Api<RedditConnection> {
@@ -194,24 +244,40 @@ impl World {
     }
 
     pub async fn patch(&self, name: &str, patch: Value) -> kube::Result<RedditConnection> {
-        self.connections().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
+        self.connections()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
     }
 
     pub async fn request(&self, name: &str, token: &str) {
         let annotations = json!({ composio_operator::api::REQUESTED_AT_ANNOTATION: token });
-        self.patch(name, json!({ "metadata": { "annotations": annotations } })).await.unwrap();
+        self.patch(name, json!({ "metadata": { "annotations": annotations } }))
+            .await
+            .unwrap();
     }
 
     pub async fn delete(&self, name: &str) {
-        self.connections().delete(name, &DeleteParams::default()).await.unwrap();
+        self.connections()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
     }
 
     /// Waits until the object fits, and returns it.
-    pub async fn eventually(&self, name: &str, what: &str, fits: impl Fn(&RedditConnection) -> bool) -> RedditConnection {
+    pub async fn eventually(
+        &self,
+        name: &str,
+        what: &str,
+        fits: impl Fn(&RedditConnection) -> bool,
+    ) -> RedditConnection {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let mut last = None;
         let search = async {
-            let mut objects = Box::pin(watcher::watcher(self.connections(), config).default_backoff().applied_objects());
+            let mut objects = Box::pin(
+                watcher::watcher(self.connections(), config)
+                    .default_backoff()
+                    .applied_objects(),
+            );
             while let Ok(Some(object)) = objects.try_next().await {
                 if fits(&object) {
                     return object;
@@ -225,7 +291,13 @@ impl World {
             Err(_) => panic!(
                 "{name} never {what}: {:#?}\ncalls: {:#?}\noperator: {}",
                 last.map(|object| object.status),
-                self.simulator.calls().iter().rev().take(10).map(Call::operation).collect::<Vec<_>>(),
+                self.simulator
+                    .calls()
+                    .iter()
+                    .rev()
+                    .take(10)
+                    .map(Call::operation)
+                    .collect::<Vec<_>>(),
                 self.last_log()
             ),
         }
@@ -240,19 +312,25 @@ impl World {
     }
 
     pub async fn becomes(&self, name: &str, state: ConnectionState) -> RedditConnection {
-        self.eventually(name, state.as_str(), |object| state_of(object) == Some(state)).await
+        self.eventually(name, state.as_str(), |object| state_of(object) == Some(state))
+            .await
     }
 
     /// Waits until `Ready` gives that reason.
     pub async fn reads(&self, name: &str, reason: &str) -> RedditConnection {
-        self.eventually(name, reason, |object| reason_of(object).as_deref() == Some(reason)).await
+        self.eventually(name, reason, |object| {
+            reason_of(object).as_deref() == Some(reason)
+        })
+        .await
     }
 
     /// Waits until the object is gone.
     pub async fn vanishes(&self, name: &str) {
-        let gone = kube::runtime::wait::await_condition(self.connections(), name, |object: Option<&RedditConnection>| {
-            object.is_none()
-        });
+        let gone = kube::runtime::wait::await_condition(
+            self.connections(),
+            name,
+            |object: Option<&RedditConnection>| object.is_none(),
+        );
         if tokio::time::timeout(PATIENCE, gone).await.is_err() {
             let status = self.connections().get(name).await.unwrap().status;
             panic!("{name} never vanishes: {status:#?}\n{}", self.last_log());
@@ -264,7 +342,10 @@ impl World {
         let object = self
             .eventually(name, "got a link", |object| {
                 state_of(object) == Some(ConnectionState::Pending)
-                    && object.status.as_ref().is_some_and(|s| s.connected_account_id.is_some())
+                    && object
+                        .status
+                        .as_ref()
+                        .is_some_and(|s| s.connected_account_id.is_some())
             })
             .await;
         if let Some(url) = object.status.and_then(|status| status.link?.redirect_url) {
@@ -277,7 +358,10 @@ impl World {
     /// Does what a person does in a browser: opens the link and clicks Connect.
     pub async fn connect_as(&self, name: &str, username: &str) {
         let url = self.link(name).await;
-        let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let browser = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
         let page = browser.get(&url).send().await.unwrap();
         assert!(page.status().is_success(), "{}", page.status());
         let account = self.account_of(name).await;
@@ -296,12 +380,20 @@ impl World {
     /// Accounts of this user at Composio that are not deleted.
     pub fn live_accounts(&self, name: &str) -> Vec<AccountSnapshot> {
         let user = format!("user_{name}");
-        self.simulator.accounts().into_iter().filter(|a| a.user_id == user && !a.deleted).collect()
+        self.simulator
+            .accounts()
+            .into_iter()
+            .filter(|a| a.user_id == user && !a.deleted)
+            .collect()
     }
 
     /// How often links were made.
     pub fn links_made(&self) -> usize {
-        self.simulator.calls().iter().filter(|call| call.operation() == "POST /connected_accounts/link").count()
+        self.simulator
+            .calls()
+            .iter()
+            .filter(|call| call.operation() == "POST /connected_accounts/link")
+            .count()
     }
 
     /// Waits for that many more calls of an operation.
@@ -320,7 +412,13 @@ impl World {
     /// `kubectl describe`, as a person would look.
     pub async fn describe(&self, name: &str) -> String {
         self.plane
-            .kubectl(["describe", "redditconnection", name, "--namespace", &self.namespace])
+            .kubectl([
+                "describe",
+                "redditconnection",
+                name,
+                "--namespace",
+                &self.namespace,
+            ])
             .await
             .unwrap()
             .ok()
@@ -329,7 +427,10 @@ impl World {
 
     pub async fn api_key_secret(&self, name: &str, key: &str) {
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": { "apiKey": key } });
-        self.secrets().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(secret)).await.unwrap();
+        self.secrets()
+            .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(secret))
+            .await
+            .unwrap();
     }
 }
 
@@ -355,7 +456,8 @@ pub fn reason_of(object: &RedditConnection) -> Option<String> {
 
 pub fn condition(object: &RedditConnection, type_: &str) -> String {
     let conditions = &object.status.as_ref().unwrap().conditions;
-    conditions::find(conditions, type_).map_or_else(|| "absent".to_owned(), |condition| condition.status.clone())
+    conditions::find(conditions, type_)
+        .map_or_else(|| "absent".to_owned(), |condition| condition.status.clone())
 }
 
 pub fn resource_version(object: &RedditConnection) -> String {

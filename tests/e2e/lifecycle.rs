@@ -20,22 +20,35 @@ async fn an_applied_object_becomes_connected_and_a_deleted_one_leaves_nothing() 
 
     let connected = world
         .eventually("alice", "learnt who it is", |object| {
-            object.status.as_ref().is_some_and(|status| status.avatar_url.is_some() && status.link.is_none())
+            object
+                .status
+                .as_ref()
+                .is_some_and(|status| status.avatar_url.is_some() && status.link.is_none())
         })
         .await;
     let status = connected.status.as_ref().unwrap();
     assert_eq!(status.state, Some(ConnectionState::Connected));
     assert_eq!(status.provider_status.as_deref(), Some("ACTIVE"));
     assert_eq!(status.display_name.as_deref(), Some("alice_on_reddit"));
-    assert_eq!(status.profile_url.as_deref(), Some("https://www.reddit.com/user/alice_on_reddit"));
+    assert_eq!(
+        status.profile_url.as_deref(),
+        Some("https://www.reddit.com/user/alice_on_reddit")
+    );
     assert!(!status.avatar_url.as_ref().unwrap().contains("&amp;"));
     assert!(status.connected_at.is_some() && status.retry.is_none());
-    for (type_, expected) in
-        [(READY, "True"), (CONNECTED, "True"), (USABLE, "True"), (STALLED, "False"), (REAUTH_REQUIRED, "False")]
-    {
+    for (type_, expected) in [
+        (READY, "True"),
+        (CONNECTED, "True"),
+        (USABLE, "True"),
+        (STALLED, "False"),
+        (REAUTH_REQUIRED, "False"),
+    ] {
         assert_eq!(condition(&connected, type_), expected, "{type_}");
     }
-    assert!(world.secrets().get_opt("alice-link").await.unwrap().is_none(), "a spent link is removed");
+    assert!(
+        world.secrets().get_opt("alice-link").await.unwrap().is_none(),
+        "a spent link is removed"
+    );
 
     world.delete("alice").await;
     world.vanishes("alice").await;
@@ -44,13 +57,23 @@ async fn an_applied_object_becomes_connected_and_a_deleted_one_leaves_nothing() 
 
     let events = world
         .plane
-        .kubectl(["get", "events.events.k8s.io", "--namespace", &world.namespace, "--output", "yaml"])
+        .kubectl([
+            "get",
+            "events.events.k8s.io",
+            "--namespace",
+            &world.namespace,
+            "--output",
+            "yaml",
+        ])
         .await
         .unwrap()
         .ok()
         .unwrap();
     for reason in ["LinkCreated", "Connected", "IdentityResolved", "AccountDeleted"] {
-        assert!(events.contains(&format!("reason: {reason}")), "no event {reason}:\n{events}");
+        assert!(
+            events.contains(&format!("reason: {reason}")),
+            "no event {reason}:\n{events}"
+        );
     }
     let token = link.rsplit('/').next().unwrap();
     let log = operator.log();
@@ -58,7 +81,10 @@ async fn an_applied_object_becomes_connected_and_a_deleted_one_leaves_nothing() 
         assert!(!text.contains(token), "the link is in the {place}");
         assert!(!text.contains(KEY), "the key is in the {place}");
     }
-    assert!(!log.contains("forbidden"), "the chart's roles do not suffice:\n{log}");
+    assert!(
+        !log.contains("forbidden"),
+        "the chart's roles do not suffice:\n{log}"
+    );
     assert!(operator.stop().await);
 }
 
@@ -70,7 +96,10 @@ async fn a_settled_object_is_left_alone() {
     world.connect_as("bob", "bob").await;
     let settled = world
         .eventually("bob", "settled", |object| {
-            object.status.as_ref().is_some_and(|status| status.avatar_url.is_some() && status.link.is_none())
+            object
+                .status
+                .as_ref()
+                .is_some_and(|status| status.avatar_url.is_some() && status.link.is_none())
         })
         .await;
     // What was under way when it settled has ended once a further look has come and gone.
@@ -78,7 +107,12 @@ async fn a_settled_object_is_left_alone() {
     let before = world.simulator.calls().last().unwrap().seq;
     world.more_calls("GET /connected_accounts", 3).await;
     let calls = world.simulator.calls_after(before);
-    assert!(calls.iter().all(|call| call.operation() == "GET /connected_accounts"), "{calls:#?}");
+    assert!(
+        calls
+            .iter()
+            .all(|call| call.operation() == "GET /connected_accounts"),
+        "{calls:#?}"
+    );
     let after = world.connections().get("bob").await.unwrap();
     assert_eq!(resource_version(&settled), resource_version(&after));
 }
@@ -100,17 +134,27 @@ async fn a_link_is_renewed_until_the_renewals_are_used_up_and_then_on_request() 
         .await;
     assert_eq!(state_of(&renewed), Some(ConnectionState::Pending));
     assert_ne!(world.link("carol").await, first);
-    assert_eq!(world.live_accounts("carol").len(), 1, "the expired account is removed");
+    assert_eq!(
+        world.live_accounts("carol").len(),
+        1,
+        "the expired account is removed"
+    );
 
     let account = world.account_of("carol").await;
     world.simulator.expire(&account.id).unwrap();
     let stalled = world.reads("carol", "LinkExpired").await;
     assert_eq!(state_of(&stalled), Some(ConnectionState::Error));
-    assert_eq!((condition(&stalled, STALLED), condition(&stalled, REAUTH_REQUIRED)), ("True".into(), "True".into()));
+    assert_eq!(
+        (condition(&stalled, STALLED), condition(&stalled, REAUTH_REQUIRED)),
+        ("True".into(), "True".into())
+    );
 
     world.request("carol", "please").await;
     let asked = world.reads("carol", "AwaitingConsent").await;
-    assert_eq!(asked.status.unwrap().last_handled_request_at.as_deref(), Some("please"));
+    assert_eq!(
+        asked.status.unwrap().last_handled_request_at.as_deref(),
+        Some("please")
+    );
     world.connect_as("carol", "carol").await;
     world.becomes("carol", ConnectionState::Connected).await;
     assert_eq!(world.live_accounts("carol").len(), 1);
@@ -122,8 +166,15 @@ async fn a_link_that_really_runs_out_by_the_clock_is_renewed() {
     let _operator = world.operator();
     world.create("clark", json!({})).await;
     world.link("clark").await;
-    world.simulator.clock().advance(std::time::Duration::from_secs(601));
-    world.eventually("clark", "renewed", |object| object.status.as_ref().is_some_and(|s| s.link_renewals == 1)).await;
+    world
+        .simulator
+        .clock()
+        .advance(std::time::Duration::from_secs(601));
+    world
+        .eventually("clark", "renewed", |object| {
+            object.status.as_ref().is_some_and(|s| s.link_renewals == 1)
+        })
+        .await;
     world.connect_as("clark", "clark").await;
     world.becomes("clark", ConnectionState::Connected).await;
 }
@@ -143,7 +194,12 @@ async fn a_denied_consent_waits_for_a_request() {
     world.reads("dora", "AwaitingConsent").await;
     world.connect_as("dora", "dora").await;
     world.becomes("dora", ConnectionState::Connected).await;
-    assert!(world.live_accounts("dora").iter().all(|account| account.id != denied.id));
+    assert!(
+        world
+            .live_accounts("dora")
+            .iter()
+            .all(|account| account.id != denied.id)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,15 +211,30 @@ async fn a_connection_is_disabled_and_enabled_as_the_spec_asks() {
     world.becomes("erin", ConnectionState::Connected).await;
     let id = world.account_of("erin").await.id;
 
-    world.patch("erin", json!({"spec": {"enabled": false}})).await.unwrap();
+    world
+        .patch("erin", json!({"spec": {"enabled": false}}))
+        .await
+        .unwrap();
     let disabled = world.reads("erin", "Disabled").await;
     assert_eq!(state_of(&disabled), Some(ConnectionState::Disconnected));
-    assert_eq!((condition(&disabled, READY), condition(&disabled, CONNECTED)), ("True".into(), "False".into()));
-    assert_eq!(world.simulator.account(&id).unwrap().status, AccountStatus::Inactive);
+    assert_eq!(
+        (condition(&disabled, READY), condition(&disabled, CONNECTED)),
+        ("True".into(), "False".into())
+    );
+    assert_eq!(
+        world.simulator.account(&id).unwrap().status,
+        AccountStatus::Inactive
+    );
 
-    world.patch("erin", json!({"spec": {"enabled": true}})).await.unwrap();
+    world
+        .patch("erin", json!({"spec": {"enabled": true}}))
+        .await
+        .unwrap();
     world.becomes("erin", ConnectionState::Connected).await;
-    assert_eq!(world.simulator.account(&id).unwrap().status, AccountStatus::Active);
+    assert_eq!(
+        world.simulator.account(&id).unwrap().status,
+        AccountStatus::Active
+    );
 
     world.simulator.disable(&id).unwrap();
     world.reads("erin", "DisabledAtComposio").await;
@@ -180,12 +251,19 @@ async fn the_wrong_person_is_refused_and_the_account_disabled() {
     let refused = world.reads("frank", "IdentityMismatch").await;
     assert_eq!(state_of(&refused), Some(ConnectionState::Error));
     let account = world.account_of("frank").await;
-    assert_eq!(account.status, AccountStatus::Inactive, "no agent may act as the wrong person");
+    assert_eq!(
+        account.status,
+        AccountStatus::Inactive,
+        "no agent may act as the wrong person"
+    );
 
     world.request("frank", "the right one now").await;
     world
         .eventually("frank", "got a new link", |object| {
-            object.status.as_ref().is_some_and(|s| s.link_attempts == 2 && s.connected_account_id.is_some())
+            object
+                .status
+                .as_ref()
+                .is_some_and(|s| s.link_attempts == 2 && s.connected_account_id.is_some())
         })
         .await;
     world.connect_as("frank", "frank").await;
@@ -206,9 +284,16 @@ async fn an_observed_account_is_watched_and_never_touched() {
     let spec = json!({"userId": "user_grace", "managementPolicy": "Observe", "connectedAccountId": id});
     world.create("watcher", spec).await;
     let watching = world
-        .eventually("watcher", "learnt who it is", |o| o.status.as_ref().is_some_and(|s| s.display_name.is_some()))
+        .eventually("watcher", "learnt who it is", |o| {
+            o.status.as_ref().is_some_and(|s| s.display_name.is_some())
+        })
         .await;
-    assert!(watching.metadata.finalizers.is_none_or(|finalizers| finalizers.is_empty()));
+    assert!(
+        watching
+            .metadata
+            .finalizers
+            .is_none_or(|finalizers| finalizers.is_empty())
+    );
     world.simulator.expire(&id).unwrap();
     world.reads("watcher", "CredentialExpired").await;
     world.delete("watcher").await;
@@ -228,12 +313,21 @@ async fn an_adopted_account_is_retained_unless_told_otherwise() {
     world.vanishes("heidi").await;
     assert_eq!(world.live_accounts("heidi").len(), 1, "Retain");
 
-    world.create("adopted", json!({"userId": "user_heidi", "connectedAccountId": id})).await;
+    world
+        .create(
+            "adopted",
+            json!({"userId": "user_heidi", "connectedAccountId": id}),
+        )
+        .await;
     let adopted = world.becomes("adopted", ConnectionState::Connected).await;
     assert!(adopted.status.unwrap().adopted);
     world.delete("adopted").await;
     world.vanishes("adopted").await;
-    assert_eq!(world.live_accounts("heidi").len(), 1, "adopted accounts are retained");
+    assert_eq!(
+        world.live_accounts("heidi").len(),
+        1,
+        "adopted accounts are retained"
+    );
 
     let spec = json!({"userId": "user_heidi", "connectedAccountId": id, "deletionPolicy": "Revoke"});
     world.create("ending", spec).await;
@@ -251,9 +345,15 @@ async fn a_suspended_object_waits_and_can_be_deleted() {
     world.create("ivan", json!({"suspend": true})).await;
     world.reads("ivan", "Suspended").await;
     assert_eq!(world.links_made(), 0);
-    world.patch("ivan", json!({"spec": {"suspend": false}})).await.unwrap();
+    world
+        .patch("ivan", json!({"spec": {"suspend": false}}))
+        .await
+        .unwrap();
     world.link("ivan").await;
-    world.patch("ivan", json!({"spec": {"suspend": true}})).await.unwrap();
+    world
+        .patch("ivan", json!({"spec": {"suspend": true}}))
+        .await
+        .unwrap();
     world.reads("ivan", "Suspended").await;
     world.delete("ivan").await;
     world.vanishes("ivan").await;
@@ -281,11 +381,19 @@ async fn a_deleted_link_secret_leads_to_a_new_link() {
     let operator = world.operator();
     world.create("kim", json!({})).await;
     let first = world.link("kim").await;
-    world.secrets().delete("kim-link", &kube::api::DeleteParams::default()).await.unwrap();
+    world
+        .secrets()
+        .delete("kim-link", &kube::api::DeleteParams::default())
+        .await
+        .unwrap();
     // Secrets are not watched: the next pass, here that of a new start, finds out.
     operator.kill().await;
     let _operator = world.operator();
-    world.eventually("kim", "renewed", |o| o.status.as_ref().is_some_and(|s| s.link_attempts == 2)).await;
+    world
+        .eventually("kim", "renewed", |o| {
+            o.status.as_ref().is_some_and(|s| s.link_attempts == 2)
+        })
+        .await;
     assert_ne!(world.link("kim").await, first);
     assert_eq!(world.live_accounts("kim").len(), 1);
 }

@@ -21,7 +21,9 @@ async fn until_it_answers(url: &str, status: u16) -> String {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{url} never answers {status}"))
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .unwrap_or_else(|_| panic!("{url} never answers {status}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,7 +36,11 @@ async fn probes_and_metrics_tell_how_it_is() {
     world.create("alice", json!({})).await;
     world.link("alice").await;
     let metrics = get(&format!("{http}/metrics")).await.1;
-    for family in ["composio_operator_reconcile", "composio_operator_composio_calls", "composio_operator_composio_budget"] {
+    for family in [
+        "composio_operator_reconcile",
+        "composio_operator_composio_calls",
+        "composio_operator_composio_budget",
+    ] {
         assert!(metrics.contains(family), "{family} is missing:\n{metrics}");
     }
     assert!(!metrics.contains(KEY) && !metrics.contains("/link/"));
@@ -45,20 +51,42 @@ async fn probes_and_metrics_tell_how_it_is() {
 async fn it_waits_for_its_crd_instead_of_exiting() {
     let plane = ControlPlane::start(Options::default()).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let program = Program::new(env!("CARGO_BIN_EXE_composio-operator"), directory.path().join("log"))
-        .args(["run", "--http-listen", "127.0.0.1:0", "--log-format", "json"])
-        .env("KUBECONFIG", plane.kubeconfig_path())
-        .env("COMPOSIO_API_KEY", KEY);
+    let program = Program::new(
+        env!("CARGO_BIN_EXE_composio-operator"),
+        directory.path().join("log"),
+    )
+    .args(["run", "--http-listen", "127.0.0.1:0", "--log-format", "json"])
+    .env("KUBECONFIG", plane.kubeconfig_path())
+    .env("COMPOSIO_API_KEY", KEY);
     let operator = Supervised::spawn(&program).unwrap();
-    let line = operator.wait_for_line(PATIENCE, |line| line.contains("\"http\"")).await.unwrap();
+    let line = operator
+        .wait_for_line(PATIENCE, |line| line.contains("\"http\""))
+        .await
+        .unwrap();
     let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let http = format!("http://{}", entry["http"].as_str().or(entry["fields"]["http"].as_str()).unwrap());
-    operator.wait_for_line(PATIENCE, |line| line.contains("waiting for CustomResourceDefinitions")).await.unwrap();
+    let http = format!(
+        "http://{}",
+        entry["http"]
+            .as_str()
+            .or(entry["fields"]["http"].as_str())
+            .unwrap()
+    );
+    operator
+        .wait_for_line(PATIENCE, |line| {
+            line.contains("waiting for CustomResourceDefinitions")
+        })
+        .await
+        .unwrap();
     let pending = until_it_answers(&format!("{http}/readyz"), 503).await;
     assert!(pending.contains("redditconnections"), "{pending}");
     assert_eq!(get(&format!("{http}/healthz")).await.0, 200);
     let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
-    plane.kubectl(["apply", "--filename", crds]).await.unwrap().ok().unwrap();
+    plane
+        .kubectl(["apply", "--filename", crds])
+        .await
+        .unwrap()
+        .ok()
+        .unwrap();
     until_it_answers(&format!("{http}/readyz"), 200).await;
 }
 
@@ -109,12 +137,28 @@ async fn the_roles_of_the_chart_are_no_wider_than_needed() {
     let world = World::new().await;
     let may = async |verb: &str, what: &str| {
         let args = ["auth", "can-i", verb, what, "--namespace", &world.namespace];
-        world.plane.kubectl_as(&world.kubeconfig, args).await.unwrap().stdout.trim() == "yes"
+        world
+            .plane
+            .kubectl_as(&world.kubeconfig, args)
+            .await
+            .unwrap()
+            .stdout
+            .trim()
+            == "yes"
     };
-    for (verb, what) in [("list", "secrets"), ("watch", "secrets"), ("create", "pods"), ("delete", "redditconnections")] {
+    for (verb, what) in [
+        ("list", "secrets"),
+        ("watch", "secrets"),
+        ("create", "pods"),
+        ("delete", "redditconnections"),
+    ] {
         assert!(!may(verb, what).await, "{verb} {what}");
     }
-    for (verb, what) in [("get", "secrets"), ("list", "redditconnections"), ("patch", "redditconnections/status")] {
+    for (verb, what) in [
+        ("get", "secrets"),
+        ("list", "redditconnections"),
+        ("patch", "redditconnections/status"),
+    ] {
         assert!(may(verb, what).await, "{verb} {what}");
     }
 }

@@ -338,7 +338,10 @@ fn plan_account(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> P
 /// Why this account must not be used for this object.
 fn refusal(subject: &Subject<'_>, account: &Account) -> Option<Failure> {
     let id = &account.id;
-    if account.user_id != subject.spec.user_id {
+    // A field that Composio leaves out says nothing about an account of our own making; an adopted one has to prove it.
+    let differs =
+        |theirs: &str, wanted: &str| theirs != wanted && (subject.is_adopted() || !theirs.is_empty());
+    if differs(&account.user_id, &subject.spec.user_id) {
         // The other person's id is theirs to know.
         return Some(Failure::stalled(
             Reason::UserMismatch,
@@ -347,7 +350,7 @@ fn refusal(subject: &Subject<'_>, account: &Account) -> Option<Failure> {
             ),
         ));
     }
-    if account.toolkit != TOOLKIT {
+    if differs(&account.toolkit, TOOLKIT) {
         return Some(Failure::stalled(
             Reason::ToolkitMismatch,
             format!(
@@ -357,7 +360,7 @@ fn refusal(subject: &Subject<'_>, account: &Account) -> Option<Failure> {
         ));
     }
     match &subject.spec.auth_config_id {
-        Some(wanted) if *wanted != account.auth_config_id => Some(Failure::stalled(
+        Some(wanted) if differs(&account.auth_config_id, wanted) => Some(Failure::stalled(
             Reason::AuthConfigMismatch,
             format!(
                 "account {id} was connected with auth config {}, but spec.authConfigId is {wanted}",
@@ -640,7 +643,6 @@ fn plan_found(subject: &Subject<'_>, observed: &Observed, account: &Account) -> 
 fn own_accounts<'a>(subject: &Subject<'_>, inventory: &'a [Account]) -> Vec<(i64, &'a Account)> {
     let mut own: Vec<_> = inventory
         .iter()
-        .filter(|account| account.toolkit == TOOLKIT)
         .filter_map(|account| Some((attempt_of(subject.uid, account.alias.as_deref()?)?, account)))
         .collect();
     own.sort_by_key(|(attempt, _)| *attempt);

@@ -146,7 +146,9 @@ fn note_account(
         AccountView::Found(account) => {
             status.connected_account_id = Some(account.id.clone());
             status.adopted = subject.is_adopted();
-            status.auth_config_id = Some(account.auth_config_id.clone());
+            if !account.auth_config_id.is_empty() {
+                status.auth_config_id = Some(account.auth_config_id.clone());
+            }
             status.provider_status = Some(truncated(account.status.as_str(), 64).to_owned());
             status.status_reason = account
                 .status_reason
