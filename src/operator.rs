@@ -101,6 +101,9 @@ async fn work(
     let name = crd.name().to_owned();
     let crds = [crd];
     let served = wait_for_crds(&client, &crds, |missing| {
+        if missing.is_empty() {
+            return;
+        }
         metrics.crd_missing(&name, true);
         tracing::warn!(
             ?missing,

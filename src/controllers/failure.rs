@@ -11,6 +11,10 @@ pub const MAX_BACKOFF: Duration = Duration::from_mins(5);
 /// Wait after the first failure; doubles with each further one.
 pub const FIRST_BACKOFF: Duration = Duration::from_secs(2);
 
+/// A rejected key is compared with the Secret this often. It is not tried at Composio each time: the connection of a
+/// key remembers its rejection for longer.
+const KEY_RECHECK: Duration = Duration::from_mins(1);
+
 /// Who can mend a failure, and so when it is tried again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Class {
@@ -185,10 +189,16 @@ impl Failure {
     /// failed together; the same object waits the same time for the same count. None: until something changes.
     pub fn wait(&self, failures: i64, seed: u64) -> Option<Duration> {
         match self.class {
-            Class::Stalled => self
-                .reason
-                .is_mended_elsewhere()
-                .then(|| jittered(MAX_BACKOFF, failures, seed)),
+            Class::Stalled => {
+                let pause = if self.reason == Reason::ApiKeyRejected {
+                    KEY_RECHECK
+                } else {
+                    MAX_BACKOFF
+                };
+                self.reason
+                    .is_mended_elsewhere()
+                    .then(|| jittered(pause, failures, seed))
+            }
             Class::Waiting => Some(jittered(
                 self.retry_after.unwrap_or_else(|| backoff(failures)),
                 failures,

@@ -40,10 +40,12 @@ pub enum Namespaces {
 impl Namespaces {
     /// Reads a list of names; an empty one means all.
     pub fn from_names(names: &[String]) -> Self {
+        // An empty variable reads as one empty name.
+        let names: Vec<_> = names.iter().filter(|name| !name.is_empty()).cloned().collect();
         if names.is_empty() {
             Self::All
         } else {
-            Self::Only(names.to_vec())
+            Self::Only(names)
         }
     }
 

@@ -12,7 +12,7 @@ use composio_operator::api::reddit_connection::ConnectionState;
 use composio_sim::{AccountSnapshot, Call, Config, Simulator};
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -233,14 +233,12 @@ impl World {
     pub async fn try_create(&self, name: &str, spec: Value) -> kube::Result<RedditConnection> {
         let mut full = json!({ "userId": format!("user_{name}"), "polling": { "fast": "1s", "slow": "1s", "settled": "1s" } });
         merge(&mut full, spec);
-        let object = serde_json::from_value(json!({
-            "apiVersion": "composio-operator.dev/v1alpha1",
-            "kind": "RedditConnection",
-            "metadata": { "name": name },
-            "spec": full,
-        }))
-        .unwrap();
-        self.connections().create(&PostParams::default(), &object).await
+        // Untyped, so that objects can be sent that the types would not allow.
+        let resource = ApiResource::erase::<RedditConnection>(&());
+        let objects = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        let object = DynamicObject::new(name, &resource).data(json!({ "spec": full }));
+        let created = objects.create(&PostParams::default(), &object).await?;
+        Ok(created.try_parse().unwrap())
     }
 
     pub async fn patch(&self, name: &str, patch: Value) -> kube::Result<RedditConnection> {

@@ -7,6 +7,9 @@ use xtask::supervised::{Program, Supervised};
 
 use crate::harness::{KEY, PATIENCE, World};
 
+/// The lease that the chart's role is for, with the release name the harness uses.
+const LEASE: &str = "operator-composio-operator";
+
 async fn get(url: &str) -> (u16, String) {
     let answer = reqwest::get(url).await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
@@ -93,10 +96,10 @@ async fn it_waits_for_its_crd_instead_of_exiting() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_replicas_one_works_and_the_other_takes_over() {
     let world = World::new().await;
-    let first = world.operator_with(&["--leader-elect"], Some(KEY));
+    let first = world.operator_with(&["--leader-elect", "--lease-name", LEASE], Some(KEY));
     world.create("alice", json!({})).await;
     world.link("alice").await;
-    let second = world.operator_with(&["--leader-elect"], Some(KEY));
+    let second = world.operator_with(&["--leader-elect", "--lease-name", LEASE], Some(KEY));
     second.http().await;
     first.kill().await;
     world.connect_as("alice", "alice").await;
@@ -104,7 +107,7 @@ async fn of_two_replicas_one_works_and_the_other_takes_over() {
     assert_eq!(world.links_made(), 1);
     assert!(second.stop().await);
     // The lease was given back: the next one need not wait for its end.
-    let third = world.operator_with(&["--leader-elect"], Some(KEY));
+    let third = world.operator_with(&["--leader-elect", "--lease-name", LEASE], Some(KEY));
     world.create("bob", json!({})).await;
     world.link("bob").await;
     assert!(third.stop().await);

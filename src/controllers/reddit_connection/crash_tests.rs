@@ -33,6 +33,8 @@ enum Chaos {
     AnswerLost,
     /// The call fails without effect.
     Fails,
+    /// The call is refused, and only a person can mend that.
+    Refused,
 }
 
 /// What happens between passes.
@@ -117,6 +119,9 @@ impl World {
                 None => Acted::Nothing,
                 Some(_) if weather == Chaos::Fails => {
                     Acted::Failed(Failure::transient(Reason::ComposioUnavailable, "down"))
+                }
+                Some(_) if weather == Chaos::Refused => {
+                    Acted::Failed(Failure::stalled(Reason::LinkRefused, "no"))
                 }
                 Some(step) => self.run(&subject, step, weather),
             };
@@ -293,6 +298,11 @@ fn chaos() -> impl Strategy<Value = Chaos> {
     ]
 }
 
+/// The same, and refusals, after which somebody has to ask again.
+fn chaos_and_refusals() -> impl Strategy<Value = Chaos> {
+    prop_oneof![5 => chaos(), 1 => Just(Chaos::Refused)]
+}
+
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         Just(Happening::Opens),
@@ -333,7 +343,7 @@ proptest! {
     /// People and crashes in any order: never two accounts, never an endless loop, always kstatus, always an end.
     #[test]
     fn people_and_crashes_in_any_order_never_make_two_accounts(
-        events in prop::collection::vec((prop::option::of(happening()), prop::collection::vec(chaos(), 0..8)), 0..25)
+        events in prop::collection::vec((prop::option::of(happening()), prop::collection::vec(chaos_and_refusals(), 0..8)), 0..25)
     ) {
         let mut world = World::new();
         for (happening, weather) in events {

@@ -124,6 +124,12 @@ pub fn next_status(
     note_effect(&mut status, acted, now);
     note_request(&mut status, subject, acted, &phase);
     note_failure(&mut status, subject, acted, &phase, now);
+    let phase = match phase {
+        Phase::Connected { .. } => Phase::Connected {
+            display_name: status.display_name.clone(),
+        },
+        phase => phase,
+    };
     if let Some(verdict) = phase.verdict(subject.status) {
         judge(&mut status, &verdict, subject.generation, now);
     }
@@ -320,15 +326,17 @@ fn note_failure(
             });
         }
         Phase::Keep | Phase::BackingOff | Phase::Trouble(_) if *acted == Acted::Nothing => {}
-        // On the way to a link nothing is proven yet: the next failure counts on from the last one.
-        _ if matches!(
-            acted,
-            Acted::Done | Acted::Recovered { .. } | Acted::Deleted { .. }
-        ) => {}
-        _ if matches!(acted, Acted::Begun { .. }) => {
-            status
+        // A link that could not be stored is followed by another attempt, which must not start from scratch every time.
+        _ if *acted != Acted::Nothing
+            && !matches!(acted, Acted::LinkCreated { .. } | Acted::Adopted { .. })
+            && status
                 .retry
-                .take_if(|retry| retry.reason == Reason::AliasTaken.as_str());
+                .as_ref()
+                .is_some_and(|retry| retry.reason == Reason::LinkNotStored.as_str()) =>
+        {
+            if let Some(retry) = &mut status.retry {
+                retry.next_attempt_at = Some(Time(whole_seconds(now)));
+            }
         }
         _ => status.retry = None,
     }
