@@ -316,6 +316,11 @@ async fn a_dead_credential_shows_although_composio_says_active() {
     let _operator = world.operator();
     world.create("kim", json!({})).await;
     ends_well(&world, "kim").await;
+    world
+        .eventually("kim", "learnt who it is", |o| {
+            o.status.as_ref().is_some_and(|s| s.avatar_url.is_some())
+        })
+        .await;
     let id = world.account_of("kim").await.id;
     world
         .simulator

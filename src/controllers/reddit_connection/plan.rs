@@ -442,6 +442,10 @@ fn plan_active(subject: &Subject<'_>, observed: &Observed, account: &Account, no
         return replace(subject, observed, false);
     }
     let plan = Plan::rest(active_phase(subject));
+    if subject.open_request().is_some() {
+        // Answered before the next identity look-up: what that finds must not turn this request into one for a new link.
+        return plan;
+    }
     if identity_settled(subject) {
         return plan;
     }

@@ -261,6 +261,19 @@ fn an_expired_credential_waits_for_a_request_even_if_renewals_are_left() {
 }
 
 #[test]
+fn a_request_is_answered_before_the_credential_is_probed() {
+    let object = requested(
+        object(
+            &json!({}),
+            &json!({"connectedAccountId": "ca_1", "linkAttempts": 1}),
+        ),
+        "works?",
+    );
+    let step = decide(&object, &found(account("ca_1", AccountStatus::Active, None))).step;
+    assert_eq!(step, Some(Step::Refresh { id: "ca_1".into() }));
+}
+
+#[test]
 fn a_handled_request_asks_for_nothing() {
     let status = json!({"connectedAccountId": "ca_1", "lastHandledRequestAt": "t1"});
     let object = requested(object(&json!({}), &status), "t1");
