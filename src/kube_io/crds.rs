@@ -10,6 +10,8 @@ use std::time::Duration;
 use kube::{Client, Resource};
 use tokio::time::{sleep, timeout};
 
+use super::explain::explain;
+
 /// Time between two looks at first; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Longest time between two looks: what somebody who just applied the CRDs is ready to wait.
@@ -105,9 +107,14 @@ async fn plurals_served(client: &Client, group_version: &str) -> Result<Vec<Stri
             group_version: group_version.to_owned(),
             source,
         }),
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok(vec![]),
+        // Without any CRD of the group its path does not exist, and the answer is no Status: only the code tells.
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(vec![]),
         Ok(Err(error)) => {
-            tracing::warn!(group_version, error = %error, "cannot ask the API server for its resources; asking again");
+            tracing::warn!(
+                group_version,
+                error = explain(&error),
+                "cannot ask the API server for its resources; asking again"
+            );
             Ok(vec![])
         }
         Err(_elapsed) => {
@@ -175,6 +182,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_waits_through_every_failure_that_may_pass() {
         let (waited, reports, took) = wait(vec![
+            Ok((404, json!("404 page not found"))),
             Ok(failure(404, "NotFound")),
             Err(io::ErrorKind::ConnectionRefused.into()),
             Ok(failure(503, "ServiceUnavailable")),
@@ -188,7 +196,7 @@ mod tests {
         let (deployments, replica_sets) = ("deployments.apps".to_owned(), "replicasets.apps".to_owned());
         let both = vec![deployments, replica_sets.clone()];
         assert_eq!(reports, [both.clone(), vec![replica_sets], both, vec![]]);
-        assert_eq!(took, Duration::from_secs(2 + 4 + 8 + 10 + 10 + 10));
+        assert_eq!(took, Duration::from_secs(2 + 4 + 8 + 10 + 10 + 10 + 10));
     }
 
     #[tokio::test(start_paused = true)]

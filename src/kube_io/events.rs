@@ -21,6 +21,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
+use super::explain::explain;
 use crate::telemetry::metrics::{EventOutcome, Metrics};
 use crate::telemetry::scrub::scrub;
 
@@ -205,7 +206,15 @@ impl Failure {
             Self::Refused(kube::Error::Api(status)) if status.is_not_found() || is_terminating(status) => {
                 tracing::debug!(namespace, name, reason, error = %status.message, "event not published");
             }
-            Self::Refused(error) => tracing::warn!(namespace, name, reason, %error, "event not published"),
+            Self::Refused(error) => {
+                tracing::warn!(
+                    namespace,
+                    name,
+                    reason,
+                    error = explain(error),
+                    "event not published"
+                );
+            }
             Self::TimedOut => {
                 tracing::warn!(namespace, name, reason, "event not published: no answer in time");
             }

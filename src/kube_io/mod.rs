@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod crds;
 pub mod events;
+pub mod explain;
 pub mod lease;
 
 #[cfg(test)]

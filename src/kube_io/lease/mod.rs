@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::apply::is_conflict;
+use super::explain::explain;
 
 pub use decision::{Sighting, Verdict, evaluate};
 
@@ -83,7 +84,7 @@ pub enum Loss {
     #[error("the lease could not be renewed in time")]
     Expired,
     /// The Lease no longer names this process: another took it, or someone edited or deleted it.
-    #[error("the lease was taken by {holder:?}")]
+    #[error("the lease no longer names this replica but {holder:?}")]
     Taken {
         /// Who is named instead; empty if nobody.
         holder: String,
@@ -292,9 +293,9 @@ impl Contender {
             Ok(Err(error)) => {
                 // Losing a race to write is how contenders find out; it needs no attention.
                 if is_lost_race(&error) {
-                    tracing::debug!(%error, "lease changed meanwhile");
+                    tracing::debug!(error = explain(&error), "lease changed meanwhile");
                 } else {
-                    tracing::warn!(%error, "lease not updated");
+                    tracing::warn!(error = explain(&error), "lease not updated");
                 }
                 self.config.retry_every()
             }
@@ -425,7 +426,7 @@ enum Attempt {
 enum ReleaseError {
     #[error("no answer in time")]
     TimedOut,
-    #[error(transparent)]
+    #[error("{}", explain(.0))]
     Refused(#[from] kube::Error),
 }
 
