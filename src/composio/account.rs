@@ -181,7 +181,7 @@ impl fmt::Debug for LinkRequest {
             .field("auth_config_id", &self.auth_config_id)
             .field("user_id", &self.user_id)
             .field("alias", &self.alias)
-            // Its query belongs to the application and may hold a session token.
+            // Its query belongs to the application and may hold a login token.
             .field("callback_url", &self.callback_url.as_ref().map(|_| "…"))
             .finish()
     }
