@@ -110,6 +110,8 @@ async fn main() -> anyhow::Result<()> {
     if !options.listen.ip().is_loopback() {
         tracing::warn!("the control API asks for no key and is reachable from other machines");
     }
+    // Before the URL is printed: whoever reads it may stop the simulator at once.
+    let stop_requested = stop_requested().context("cannot listen for signals")?;
     let simulator = Simulator::start(Config {
         listen: options.listen,
         public_url: options.public_url,
@@ -127,23 +129,31 @@ async fn main() -> anyhow::Result<()> {
     writeln!(stdout, "{}", simulator.url())
         .and_then(|()| stdout.flush())
         .context("cannot print the URL")?;
-    stop_requested().await?;
+    stop_requested.await;
     tracing::info!("stopping");
     simulator.stop().await;
     Ok(())
 }
 
-/// Returns on Ctrl-C or SIGTERM.
-async fn stop_requested() -> anyhow::Result<()> {
-    #[cfg(unix)]
-    {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+/// Listens for Ctrl-C and SIGTERM from now on; the future returned ends with the first of them.
+#[cfg(unix)]
+fn stop_requested() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
         tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted?,
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await?;
-    Ok(())
+    })
+}
+
+/// Listens for Ctrl-C from now on; the future returned ends with it.
+#[cfg(windows)]
+fn stop_requested() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
+    extract::OriginalUri,
     http::StatusCode,
     middleware,
     response::{IntoResponse as _, Response},
@@ -109,9 +110,11 @@ fn api(core: &Arc<Core>, version: ApiVersion) -> Router<Arc<Core>> {
             .route("/connected_accounts/{id}/revoke", post(accounts::revoke))
             .route("/connected_accounts/complete_auth", post(links::complete_auth));
     }
-    api.fallback(async |method: axum::http::Method, uri: axum::http::Uri| {
-        ApiError::not_found(format!("Route {method} {} not found", uri.path()))
-    })
+    api.fallback(
+        async |method: axum::http::Method, OriginalUri(uri): OriginalUri| {
+            ApiError::not_found(format!("Route {method} {} not found", uri.path()))
+        },
+    )
     .method_not_allowed_fallback(async || ApiError::method_not_allowed())
     .layer(middleware::from_fn_with_state(
         (Arc::clone(core), version),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, OriginalUri, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -49,7 +49,7 @@ pub(crate) async fn handle(
     next: Next,
 ) -> Response {
     let arrived = core.clock.now();
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let too_large = || ApiError::payload_too_large().render("").to_string();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return (
@@ -67,7 +67,8 @@ pub(crate) async fn handle(
     let exchange = Exchange {
         version,
         arrived,
-        route: route(&mut parts, version),
+        route: route(&parts, version),
+        path: original_path(&parts).to_owned(),
         request_id: id.filter(|id| !id.is_empty()).unwrap_or_else(ids::uuid),
         parts,
         body,
@@ -103,7 +104,15 @@ pub(crate) async fn handle(
     }
 }
 
-fn route(parts: &mut Parts, version: ApiVersion) -> Option<String> {
+/// The path as the client sent it; routing has taken the version prefix off the request's own.
+fn original_path(parts: &Parts) -> &str {
+    parts
+        .extensions
+        .get::<OriginalUri>()
+        .map_or_else(|| parts.uri.path(), |original| original.0.path())
+}
+
+fn route(parts: &Parts, version: ApiVersion) -> Option<String> {
     let matched = parts.extensions.get::<MatchedPath>()?;
     matched.as_str().strip_prefix(version.prefix()).map(str::to_owned)
 }
@@ -113,6 +122,7 @@ struct Exchange {
     version: ApiVersion,
     arrived: Timestamp,
     route: Option<String>,
+    path: String,
     request_id: String,
     parts: Parts,
     body: Bytes,
@@ -139,7 +149,7 @@ impl Exchange {
         tokio::time::sleep(core.latency).await;
         let fired = core.faults.choose(&Facts {
             method: self.parts.method.as_str(),
-            path: self.parts.uri.path(),
+            path: &self.path,
             query: self.parts.uri.query().unwrap_or_default(),
             body: &self.body,
         });
@@ -156,11 +166,7 @@ impl Exchange {
                 hold: None,
             };
         };
-        tracing::debug!(
-            fault = fired.fault.kind(),
-            path = self.parts.uri.path(),
-            "fault applies"
-        );
+        tracing::debug!(fault = fired.fault.kind(), path = self.path, "fault applies");
         self.run_faulty(core, fired).await
     }
 
@@ -375,7 +381,7 @@ impl Exchange {
         };
         tracing::debug!(
             method = %self.parts.method,
-            path = self.parts.uri.path(),
+            path = self.path,
             status = status.map(|status| status.as_u16()),
             fault,
             "call"
@@ -384,7 +390,7 @@ impl Exchange {
             seq: 0,
             time: self.arrived,
             method: self.parts.method.to_string(),
-            path: self.parts.uri.path().to_owned(),
+            path: self.path.clone(),
             route: self.route.clone(),
             query: self.parts.uri.query().unwrap_or_default().to_owned(),
             body: logged_body(&self.body),

@@ -235,4 +235,31 @@ mod tests {
         accounts.delete(row, false, at(20));
         assert_eq!(selected(&accounts, &ids, &filter), [0]);
     }
+
+    #[test]
+    fn a_hundred_ids_are_found_among_ten_thousand_accounts() {
+        let mut accounts = Accounts::default();
+        let ids: Vec<_> = (0..10_000)
+            .map(|n| {
+                let new = NewAccount {
+                    user_id: format!("u{n}"),
+                    ..NewAccount::default()
+                };
+                let row = accounts.create(new, true, at(n)).unwrap();
+                accounts.get(row).id.clone()
+            })
+            .collect();
+        let wanted: Vec<_> = ids.iter().step_by(100).cloned().collect();
+        let filter = AccountFilter {
+            ids: wanted.clone(),
+            ascending: true,
+            ..AccountFilter::default()
+        };
+        let shown: Vec<_> = filter
+            .select(&accounts)
+            .into_iter()
+            .map(|row| accounts.get(row).id.clone())
+            .collect();
+        assert_eq!(shown, wanted);
+    }
 }
