@@ -1,5 +1,7 @@
 //! The doors of the program: options, environment, stdout, signals.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod program;
 
 use program::{Program, command};

@@ -3,6 +3,7 @@
 mod accounts;
 mod accounts_view;
 mod auth_configs;
+mod delivery;
 mod errors;
 mod links;
 mod page;
@@ -23,7 +24,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, patch, post},
 };
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::{control, core::Core};
 use errors::ApiError;
@@ -127,7 +128,7 @@ fn api(core: &Arc<Core>, version: ApiVersion) -> Router<Arc<Core>> {
     clippy::unnecessary_wraps,
     reason = "handlers end with it, and they return answers"
 )]
-fn ok(body: Value) -> Answer {
+fn ok(body: impl Serialize) -> Answer {
     Ok(Json(body).into_response())
 }
 
@@ -136,7 +137,7 @@ fn ok(body: Value) -> Answer {
     clippy::unnecessary_wraps,
     reason = "handlers end with it, and they return answers"
 )]
-fn created(body: Value) -> Answer {
+fn created(body: impl Serialize) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 

@@ -22,7 +22,8 @@ use crate::{
     provider::reddit,
     state::{
         Project,
-        accounts::{Account, Row},
+        account::Account,
+        accounts::Row,
         lifecycle::{AccountStatus, Event},
     },
 };

@@ -1,7 +1,8 @@
 //! Which accounts a list shows, in which order.
 
 use super::{
-    accounts::{Account, AccountType, Accounts, Row},
+    account::{Account, AccountType},
+    accounts::{Accounts, Row},
     lifecycle::AccountStatus,
 };
 
@@ -99,7 +100,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::state::{accounts::NewAccount, lifecycle::Event};
+    use crate::state::{account::NewAccount, lifecycle::Event};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()

@@ -91,32 +91,20 @@ impl World {
         }
     }
 
-    #[track_caller]
-    pub fn send(&self, request: reqwest::RequestBuilder) -> impl Future<Output = Reply> + use<> {
-        async move {
-            let response = request.send().await.unwrap();
-            Reply {
-                status: response.status().as_u16(),
-                headers: response.headers().clone(),
-                text: response.text().await.unwrap(),
-            }
-        }
-    }
-
     pub async fn get(&self, path: &str) -> Reply {
-        self.send(self.request(Method::GET, path, None)).await
+        send(self.request(Method::GET, path, None)).await
     }
 
     pub async fn delete(&self, path: &str) -> Reply {
-        self.send(self.request(Method::DELETE, path, None)).await
+        send(self.request(Method::DELETE, path, None)).await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Reply {
-        self.send(self.request(Method::POST, path, Some(&body))).await
+        send(self.request(Method::POST, path, Some(&body))).await
     }
 
     pub async fn patch(&self, path: &str, body: Value) -> Reply {
-        self.send(self.request(Method::PATCH, path, Some(&body))).await
+        send(self.request(Method::PATCH, path, Some(&body))).await
     }
 
     /// A call to the control API or the hosted page, without a key.
@@ -127,7 +115,7 @@ impl World {
             format!("{}{url}", self.simulator.url())
         };
         let request = self.http.request(method, url);
-        self.send(match body {
+        send(match body {
             Some(body) => request.json(body),
             None => request,
         })
@@ -144,7 +132,7 @@ impl World {
             .post(url)
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body);
-        self.send(request).await
+        send(request).await
     }
 
     /// A link for a Reddit account of that user.
@@ -178,6 +166,16 @@ impl World {
         self.simulator
             .clock()
             .advance(std::time::Duration::from_secs(seconds));
+    }
+}
+
+/// Sends a request that must be answered.
+pub async fn send(request: reqwest::RequestBuilder) -> Reply {
+    let response = request.send().await.unwrap();
+    Reply {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        text: response.text().await.unwrap(),
     }
 }
 

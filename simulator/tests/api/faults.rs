@@ -241,9 +241,9 @@ async fn lists_can_be_stale_empty_or_incomplete() {
             .inject(Rule::new(fault).on("GET", "/connected_accounts"));
     }
     let list = async || ids(&world.get("/connected_accounts").await.ok());
-    assert_eq!(list().await, [old.clone()]);
+    assert_eq!(list().await, [old.as_str()]);
     assert_eq!(list().await, [""; 0]);
-    assert_eq!(list().await, [new.clone()]);
+    assert_eq!(list().await, [new.as_str()]);
     assert_eq!(list().await, [new, old]);
 }
 

@@ -3,8 +3,9 @@
 use composio_sim::{Access, ApiKey, Area, Assumptions, Config};
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::client::{World, config};
+use crate::client::{World, config, send};
 
 #[tokio::test]
 async fn keys_are_checked_and_never_shown_whole() {
@@ -65,7 +66,7 @@ async fn projects_do_not_see_each_other() {
     };
     let id = world.pending("u").await;
     world.key = "ak_a2".to_owned();
-    assert_eq!(world.ids("").await, [id.clone()], "keys of one project share it");
+    assert_eq!(world.ids("").await, [id.as_str()], "keys of one project share it");
     world.key = "ak_b".to_owned();
     assert!(world.ids("").await.is_empty());
     world
@@ -139,6 +140,13 @@ async fn refusals_carry_the_headers_too_and_zero_means_no_limit() {
         (reply.status, reply.header("x-ratelimit-remaining")),
         (404, "1999")
     );
+    let stranger = world.bare(Method::GET, "/api/v3.1/toolkits", None).await;
+    assert_eq!(
+        (stranger.status, stranger.header("x-ratelimit-remaining")),
+        (401, "2000"),
+        "counts against nobody"
+    );
+    assert_eq!(stranger.header("x-ratelimit-window-size"), "60s");
     let unlimited = World::with(Config {
         rate_limit: 0,
         ..config()
@@ -150,13 +158,12 @@ async fn refusals_carry_the_headers_too_and_zero_means_no_limit() {
 #[tokio::test]
 async fn answers_carry_the_request_id() {
     let world = World::new().await;
-    let reply = world
-        .send(
-            world
-                .request(Method::GET, "/toolkits", None)
-                .header("x-request-id", "mine"),
-        )
-        .await;
+    let reply = send(
+        world
+            .request(Method::GET, "/toolkits", None)
+            .header("x-request-id", "mine"),
+    )
+    .await;
     assert_eq!(reply.header("x-request-id"), "mine");
     assert_eq!(world.simulator.calls()[0].request_id, "mine");
     assert_eq!(world.get("/toolkits").await.header("x-request-id").len(), 36);
@@ -171,9 +178,9 @@ async fn unknown_routes_methods_and_bodies() {
     let request = world
         .request(Method::POST, "/connected_accounts/link", None)
         .body("{not json");
-    world.send(request).await.error(400, 10400);
+    send(request).await.error(400, 10400);
     let request = world.request(Method::POST, "/connected_accounts/link", None);
-    world.send(request).await.error(400, 10400);
+    send(request).await.error(400, 10400);
 }
 
 #[tokio::test]
@@ -194,4 +201,18 @@ async fn unknown_body_fields_are_ignored_unless_assumed_otherwise() {
         .post("/connected_accounts/link", body)
         .await
         .error(400, 10400);
+}
+
+#[tokio::test]
+async fn bodies_too_large_to_read_are_refused_unread() {
+    let world = World::new().await;
+    let mut connection = tokio::net::TcpStream::connect(world.simulator.address())
+        .await
+        .unwrap();
+    let head =
+        "POST /api/v3.1/connected_accounts/link HTTP/1.1\r\nhost: sim\r\ncontent-length: 9000000\r\n\r\n";
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    connection.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 413");
 }
