@@ -47,7 +47,8 @@ struct Options {
         value_name = "KEY",
         default_value = DEFAULT_API_KEY
     )]
-    api_keys: Vec<ApiKey>,
+    // Text, because clap repeats values it cannot parse, and a key must not end up in an error message.
+    api_keys: Vec<String>,
 
     /// Auth config that exists from the start; repeatable. TOOLKIT makes ac_TOOLKIT, ID=TOOLKIT the id given.
     #[arg(
@@ -107,6 +108,7 @@ async fn main() -> anyhow::Result<()> {
             .map_err(anyhow::Error::msg)
             .context("--assume")?;
     }
+    let keys: Result<Vec<ApiKey>, String> = options.api_keys.iter().map(|key| key.parse()).collect();
     if !options.listen.ip().is_loopback() {
         tracing::warn!("the control API asks for no key and is reachable from other machines");
     }
@@ -115,7 +117,7 @@ async fn main() -> anyhow::Result<()> {
     let simulator = Simulator::start(Config {
         listen: options.listen,
         public_url: options.public_url,
-        keys: options.api_keys,
+        keys: keys.map_err(anyhow::Error::msg).context("--api-key")?,
         auth_configs: options.auth_configs,
         auto_consent: options.auto_consent,
         latency: options.latency,

@@ -103,6 +103,10 @@ fn mistakes_are_explained() {
         assert!(output.stdout.is_empty());
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(stderr.contains(complaint), "{arguments:?}: {stderr}");
+        assert!(
+            !stderr.contains("ak=tools"),
+            "keys stay out of messages: {stderr}"
+        );
     }
 }
 
