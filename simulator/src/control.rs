@@ -23,7 +23,8 @@ use crate::{
     provider::{ProviderMode, reddit::username_for},
     state::{
         Project,
-        accounts::{Account, AccountType, Row, Transition},
+        account::{Account, AccountType, Transition},
+        accounts::Row,
         lifecycle::{AccountStatus, Event, REASON_REVOKED_BY_ADMIN, Refusal},
     },
 };

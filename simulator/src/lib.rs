@@ -44,7 +44,7 @@ pub use faults::{Fault, Rule, RuleState};
 pub use provider::ProviderMode;
 pub use simulator::{Error, Simulator, TimedOut};
 pub use state::{
-    accounts::{AccountType, Transition},
+    account::{AccountType, Transition},
     lifecycle::{
         AccountStatus, LINK_LIFETIME, REASON_BY_USER, REASON_CALLBACK_FAILED, REASON_CONFIG_DISABLED,
         REASON_LINK_EXPIRED, REASON_REFRESH_FAILED, REASON_REVOKED_BY_ADMIN, REASON_REVOKED_BY_CALL,

@@ -47,7 +47,8 @@ struct Options {
         value_name = "KEY",
         default_value = DEFAULT_API_KEY
     )]
-    api_keys: Vec<ApiKey>,
+    // Text, because clap repeats values it cannot parse, and a key must not end up in an error message.
+    api_keys: Vec<String>,
 
     /// Auth config that exists from the start; repeatable. TOOLKIT makes ac_TOOLKIT, ID=TOOLKIT the id given.
     #[arg(
@@ -107,13 +108,16 @@ async fn main() -> anyhow::Result<()> {
             .map_err(anyhow::Error::msg)
             .context("--assume")?;
     }
+    let keys: Result<Vec<ApiKey>, String> = options.api_keys.iter().map(|key| key.parse()).collect();
     if !options.listen.ip().is_loopback() {
         tracing::warn!("the control API asks for no key and is reachable from other machines");
     }
+    // Before the URL is printed: whoever reads it may stop the simulator at once.
+    let stop_requested = stop_requested().context("cannot listen for signals")?;
     let simulator = Simulator::start(Config {
         listen: options.listen,
         public_url: options.public_url,
-        keys: options.api_keys,
+        keys: keys.map_err(anyhow::Error::msg).context("--api-key")?,
         auth_configs: options.auth_configs,
         auto_consent: options.auto_consent,
         latency: options.latency,
@@ -127,23 +131,31 @@ async fn main() -> anyhow::Result<()> {
     writeln!(stdout, "{}", simulator.url())
         .and_then(|()| stdout.flush())
         .context("cannot print the URL")?;
-    stop_requested().await?;
+    stop_requested.await;
     tracing::info!("stopping");
     simulator.stop().await;
     Ok(())
 }
 
-/// Returns on Ctrl-C or SIGTERM.
-async fn stop_requested() -> anyhow::Result<()> {
-    #[cfg(unix)]
-    {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+/// Listens for Ctrl-C and SIGTERM from now on; the future returned ends with the first of them.
+#[cfg(unix)]
+fn stop_requested() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
         tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted?,
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await?;
-    Ok(())
+    })
+}
+
+/// Listens for Ctrl-C from now on; the future returned ends with it.
+#[cfg(windows)]
+fn stop_requested() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
 }

@@ -59,7 +59,7 @@ fn consent_to_due(project: &mut Project, patience: SignedDuration, now: Timestam
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{accounts::NewAccount, lifecycle::AccountStatus};
+    use crate::state::{account::NewAccount, lifecycle::AccountStatus};
 
     #[test]
     fn links_are_completed_when_due_and_in_order() {

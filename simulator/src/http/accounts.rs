@@ -10,14 +10,21 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answer, Caller, accounts_view, errors::ApiError, ok, paging::Page, payload::Payload, query::Query,
+    Answer, Caller,
+    accounts_view::{Detail, ListItem, is_redirect_scheme},
+    errors::ApiError,
+    ok,
+    paging::Page,
+    payload::Payload,
+    query::Query,
 };
 use crate::{
     core::Core,
     ids,
     state::{
         Project,
-        accounts::{AccountType, Row},
+        account::AccountType,
+        accounts::Row,
         lifecycle::{AccountStatus, Event, REASON_REVOKED_BY_CALL},
         query::{AccountFilter, OrderBy},
     },
@@ -78,15 +85,14 @@ pub(super) async fn list(
         ascending: direction.as_deref() == Some("asc"),
     };
     query.finish()?;
-    ok(core.project(caller.project, |project, _| {
+    core.project(caller.project, |project, _| {
         let rows = filter.select(&project.accounts);
-        let items: Vec<_> = page
-            .of(&rows)
-            .iter()
-            .map(|&row| accounts_view::list_item(project.accounts.get(row), &project.auth_configs))
+        let shown = page.of(&rows).iter().map(|&row| project.accounts.get(row));
+        let items = shown
+            .map(|account| ListItem::of(account, &project.auth_configs))
             .collect();
-        page.envelope(&items, rows.len())
-    }))
+        ok(page.envelope(items, rows.len()))
+    })
 }
 
 /// `GET /connected_accounts/{id}`.
@@ -99,7 +105,7 @@ pub(super) async fn retrieve(
         let account = project.accounts.get(find(project, &id)?);
         let toolkit = core.catalogue.toolkit(&account.toolkit);
         let scopes = toolkit.map_or(&[][..], |toolkit| &toolkit.available_scopes);
-        ok(accounts_view::detail(account, &project.auth_configs, scopes))
+        ok(Detail::of(account, &project.auth_configs, scopes))
     })
 }
 
@@ -160,7 +166,7 @@ pub(super) async fn revoke(
     core.project(caller.project, |project, now| {
         let row = find(project, &id)?;
         let before = project.accounts.get(row);
-        if !accounts_view::is_redirect_scheme(&before.auth_scheme) {
+        if !is_redirect_scheme(&before.auth_scheme) {
             let message = format!("Toolkit {} does not support revoking credentials", before.toolkit);
             return Err(ApiError::account_bad_request(message));
         }

@@ -1,12 +1,13 @@
 //! Connected accounts as the wire has them.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
     clock::iso,
     ids,
     state::{
-        accounts::{Account, AccountType},
+        account::{Account, AccountType},
         auth_configs::AuthConfigs,
         lifecycle::{AccountStatus, REASON_CONFIG_DISABLED},
     },
@@ -17,50 +18,124 @@ pub(super) fn is_redirect_scheme(scheme: &str) -> bool {
     matches!(scheme, "OAUTH1" | "OAUTH2" | "DCR_OAUTH" | "CIMD_OAUTH")
 }
 
-/// As lists show it.
-pub(super) fn list_item(account: &Account, auth_configs: &AuthConfigs) -> Value {
-    let config = auth_configs.get_any(&account.auth_config_id);
-    let config_disabled = config.is_some_and(|config| !config.enabled);
-    let status = account.status();
-    let reason = account
-        .lifecycle
-        .reason
-        .or_else(|| (config_disabled && status == AccountStatus::Active).then_some(REASON_CONFIG_DISABLED));
-    let val = state_val(account);
-    json!({
-        "id": account.id,
-        "word_id": account.word_id,
-        "alias": account.alias,
-        "toolkit": {"slug": account.toolkit},
-        "auth_config": {
-            "id": account.auth_config_id,
-            "auth_scheme": account.auth_scheme,
-            "is_composio_managed": config.is_some_and(|config| config.managed),
-            "is_disabled": config_disabled,
-            "deprecated": {"uuid": config.map(|config| config.uuid.as_str())},
-        },
-        "user_id": account.user_id,
-        "status": status,
-        "status_reason": reason,
-        "is_disabled": status == AccountStatus::Inactive,
-        "state": {"authScheme": account.auth_scheme, "val": val},
-        "data": val,
-        "created_at": iso(account.created_at),
-        "updated_at": iso(account.updated_at),
-        "experimental": experimental(account),
-        "test_request_endpoint": "",
-        "deprecated": {"labels": [], "uuid": account.uuid},
-    })
+/// As lists show it. Borrows, because a page of a hundred is what clients poll.
+#[derive(Serialize)]
+pub(super) struct ListItem<'a> {
+    id: &'a str,
+    word_id: &'a str,
+    alias: Option<&'a str>,
+    toolkit: Slug<'a>,
+    auth_config: ConfigRef<'a>,
+    user_id: &'a str,
+    status: AccountStatus,
+    status_reason: Option<&'a str>,
+    is_disabled: bool,
+    state: State<'a>,
+    /// Deprecated duplicate of `state.val`.
+    data: Map<String, Value>,
+    created_at: String,
+    updated_at: String,
+    experimental: Value,
+    test_request_endpoint: &'a str,
+    deprecated: Deprecated<'a>,
+}
+
+#[derive(Serialize)]
+struct Slug<'a> {
+    slug: &'a str,
+}
+
+#[derive(Serialize)]
+struct ConfigRef<'a> {
+    id: &'a str,
+    auth_scheme: &'a str,
+    is_composio_managed: bool,
+    is_disabled: bool,
+    deprecated: Uuid<'a>,
+}
+
+#[derive(Serialize)]
+struct Uuid<'a> {
+    uuid: &'a str,
+}
+
+#[derive(Serialize)]
+struct State<'a> {
+    #[serde(rename = "authScheme")]
+    auth_scheme: &'a str,
+    val: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct Deprecated<'a> {
+    labels: [&'a str; 0],
+    uuid: &'a str,
+}
+
+impl<'a> ListItem<'a> {
+    pub(super) fn of(account: &'a Account, auth_configs: &'a AuthConfigs) -> Self {
+        let config = auth_configs.get_any(&account.auth_config_id);
+        let config_disabled = config.is_some_and(|config| !config.enabled);
+        let status = account.status();
+        let disabled_with_config =
+            (config_disabled && status == AccountStatus::Active).then_some(REASON_CONFIG_DISABLED);
+        let val = state_val(account);
+        Self {
+            id: &account.id,
+            word_id: &account.word_id,
+            alias: account.alias.as_deref(),
+            toolkit: Slug {
+                slug: &account.toolkit,
+            },
+            auth_config: ConfigRef {
+                id: &account.auth_config_id,
+                auth_scheme: &account.auth_scheme,
+                is_composio_managed: config.is_some_and(|config| config.managed),
+                is_disabled: config_disabled,
+                deprecated: Uuid {
+                    uuid: config.map_or("", |config| &config.uuid),
+                },
+            },
+            user_id: &account.user_id,
+            status,
+            status_reason: account.lifecycle.reason.or(disabled_with_config),
+            is_disabled: status == AccountStatus::Inactive,
+            data: val.clone(),
+            state: State {
+                auth_scheme: &account.auth_scheme,
+                val,
+            },
+            created_at: iso(account.created_at),
+            updated_at: iso(account.updated_at),
+            experimental: experimental(account),
+            test_request_endpoint: "",
+            deprecated: Deprecated {
+                labels: [],
+                uuid: &account.uuid,
+            },
+        }
+    }
 }
 
 /// As the retrieve call shows it.
-pub(super) fn detail(account: &Account, auth_configs: &AuthConfigs, scopes: &[String]) -> Value {
-    let mut view = list_item(account, auth_configs);
-    view["params"] = json!(account.initiation);
-    if is_redirect_scheme(&account.auth_scheme) {
-        view["requested_scopes"] = json!(scopes);
+#[derive(Serialize)]
+pub(super) struct Detail<'a> {
+    #[serde(flatten)]
+    item: ListItem<'a>,
+    params: &'a Map<String, Value>,
+    /// Of redirect schemes alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requested_scopes: Option<&'a [String]>,
+}
+
+impl<'a> Detail<'a> {
+    pub(super) fn of(account: &'a Account, auth_configs: &'a AuthConfigs, scopes: &'a [String]) -> Self {
+        Self {
+            item: ListItem::of(account, auth_configs),
+            params: &account.initiation,
+            requested_scopes: is_redirect_scheme(&account.auth_scheme).then_some(scopes),
+        }
     }
-    view
 }
 
 /// The sharing of an account; the access list only where it has a meaning.

@@ -73,7 +73,7 @@ pub(super) async fn list(
             .iter()
             .map(|config| view(&core, project, config))
             .collect();
-        page.envelope(&items, configs.len())
+        page.envelope(items, configs.len())
     }))
 }
 

@@ -22,11 +22,7 @@ use super::{
 use crate::{
     clock::iso,
     core::Core,
-    state::{
-        Project,
-        accounts::{NewAccount, Row},
-        auth_configs::AuthConfig,
-    },
+    state::{Project, account::NewAccount, accounts::Row, auth_configs::AuthConfig},
 };
 
 /// `POST /connected_accounts/link`: a new account and the page where a person completes it.

@@ -3,6 +3,7 @@
 mod accounts;
 mod accounts_view;
 mod auth_configs;
+mod delivery;
 mod errors;
 mod links;
 mod page;
@@ -17,12 +18,13 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
+    extract::OriginalUri,
     http::StatusCode,
     middleware,
     response::{IntoResponse as _, Response},
     routing::{get, patch, post},
 };
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::{control, core::Core};
 use errors::ApiError;
@@ -109,9 +111,11 @@ fn api(core: &Arc<Core>, version: ApiVersion) -> Router<Arc<Core>> {
             .route("/connected_accounts/{id}/revoke", post(accounts::revoke))
             .route("/connected_accounts/complete_auth", post(links::complete_auth));
     }
-    api.fallback(async |method: axum::http::Method, uri: axum::http::Uri| {
-        ApiError::not_found(format!("Route {method} {} not found", uri.path()))
-    })
+    api.fallback(
+        async |method: axum::http::Method, OriginalUri(uri): OriginalUri| {
+            ApiError::not_found(format!("Route {method} {} not found", uri.path()))
+        },
+    )
     .method_not_allowed_fallback(async || ApiError::method_not_allowed())
     .layer(middleware::from_fn_with_state(
         (Arc::clone(core), version),
@@ -124,7 +128,7 @@ fn api(core: &Arc<Core>, version: ApiVersion) -> Router<Arc<Core>> {
     clippy::unnecessary_wraps,
     reason = "handlers end with it, and they return answers"
 )]
-fn ok(body: Value) -> Answer {
+fn ok(body: impl Serialize) -> Answer {
     Ok(Json(body).into_response())
 }
 
@@ -133,7 +137,7 @@ fn ok(body: Value) -> Answer {
     clippy::unnecessary_wraps,
     reason = "handlers end with it, and they return answers"
 )]
-fn created(body: Value) -> Answer {
+fn created(body: impl Serialize) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 

@@ -22,7 +22,8 @@ use crate::{
     provider::reddit,
     state::{
         Project,
-        accounts::{Account, Row},
+        account::Account,
+        accounts::Row,
         lifecycle::{AccountStatus, Event},
     },
 };
@@ -88,7 +89,13 @@ async fn connect(
             }
             if account.toolkit == "reddit" && !reddit::is_username(&username) {
                 let complaint = "A Reddit username has 3 to 20 letters, digits, dashes or underscores.";
-                return Some(consent_page(&core, project, account, &token, Some(complaint)));
+                return Some(consent_page(
+                    &core,
+                    project,
+                    account,
+                    &token,
+                    Some((complaint, &username)),
+                ));
             }
         } else if form.secret.trim().is_empty() {
             return Some(consent_page(
@@ -96,7 +103,7 @@ async fn connect(
                 project,
                 account,
                 &token,
-                Some("Enter the key to connect with."),
+                Some(("Enter the key to connect with.", "")),
             ));
         } else {
             username = reddit::username_for(&account.user_id);
@@ -206,12 +213,13 @@ fn toolkit_name(core: &Core, account: &Account) -> String {
         .map_or_else(|| account.toolkit.clone(), |toolkit| toolkit.name.clone())
 }
 
+/// The form. `refused`: what was wrong with the last try, and what was typed.
 fn consent_page(
     core: &Core,
     project: &Project,
     account: &Account,
     token: &str,
-    complaint: Option<&str>,
+    refused: Option<(&str, &str)>,
 ) -> Response {
     let name = escape(&toolkit_name(core, account));
     let config = project.auth_configs.get_any(&account.auth_config_id);
@@ -220,7 +228,8 @@ fn consent_page(
     let token = escape(token);
     let initial = name.chars().next().unwrap_or('C');
     let (field, hint) = if is_redirect_scheme(&account.auth_scheme) {
-        let value = escape(&reddit::username_for(&account.user_id));
+        let suggestion = reddit::username_for(&account.user_id);
+        let value = escape(refused.map_or(&suggestion, |(_, typed)| typed));
         (
             format!(
                 r#"<label for="username">{name} username to connect as</label>
@@ -237,7 +246,7 @@ fn consent_page(
             "Any value does: the simulator talks to nobody.".to_owned(),
         )
     };
-    let complaint = complaint.map_or_else(String::new, |text| {
+    let complaint = refused.map_or_else(String::new, |(text, _)| {
         format!(
             r#"<p class="hint" role="alert"><strong>{}</strong></p>"#,
             escape(text)

@@ -3,7 +3,7 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::query::Query;
 
@@ -66,7 +66,7 @@ impl Page {
     }
 
     /// The list as the wire has it, of this page's items and the number of items on all pages.
-    pub(crate) fn envelope(&self, items: &[Value], total: usize) -> Value {
+    pub(crate) fn envelope<T>(&self, items: Vec<T>, total: usize) -> Envelope<T> {
         let pages = total.div_ceil(self.limit);
         let next = (self.number < pages).then(|| {
             encode(&Cursor {
@@ -74,14 +74,24 @@ impl Page {
                 limit: self.limit,
             })
         });
-        json!({
-            "items": items,
-            "next_cursor": next,
-            "total_pages": pages,
-            "current_page": self.number,
-            "total_items": total,
-        })
+        Envelope {
+            items,
+            next_cursor: next,
+            total_pages: pages,
+            current_page: self.number,
+            total_items: total,
+        }
     }
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize)]
+pub(crate) struct Envelope<T> {
+    items: Vec<T>,
+    next_cursor: Option<String>,
+    total_pages: usize,
+    current_page: usize,
+    total_items: usize,
 }
 
 fn encode(cursor: &Cursor) -> String {
@@ -142,16 +152,16 @@ mod tests {
     proptest! {
         #[test]
         fn following_cursors_shows_everything_once(total in 0_usize..60, limit in 1_usize..20) {
-            let all: Vec<_> = (0..total).map(|n| json!(n)).collect();
+            let all: Vec<_> = (0..total).collect();
             let mut seen = Vec::new();
             let mut cursor: Option<String> = None;
             loop {
                 let page = Page::from_parts(cursor.as_deref(), Some(limit), 20).unwrap();
-                let envelope = page.envelope(page.of(&all), total);
-                prop_assert_eq!(&envelope["total_items"], &json!(total));
-                seen.extend(envelope["items"].as_array().unwrap().iter().cloned());
-                match envelope["next_cursor"].as_str() {
-                    Some(next) => cursor = Some(next.to_owned()),
+                let envelope = page.envelope(page.of(&all).to_vec(), total);
+                prop_assert_eq!(envelope.total_items, total);
+                seen.extend(envelope.items);
+                match envelope.next_cursor {
+                    Some(next) => cursor = Some(next),
                     None => break,
                 }
             }

@@ -3,17 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
-    extract::{MatchedPath, Request, State},
+    body::{Body, Bytes, HttpBody as _, to_bytes},
+    extract::{MatchedPath, OriginalUri, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware::Next,
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{ApiVersion, Caller, errors::ApiError};
+use super::{
+    ApiVersion, Caller,
+    delivery::{Delivery, gateway_answer},
+    errors::ApiError,
+};
 use crate::{
     calls::{Call, logged_body},
     config::{Access, Area},
@@ -25,6 +29,9 @@ use crate::{
 
 /// Largest request body, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
+
+/// The organization of requests without a valid key: they count against no limit.
+const NOBODY: &str = "";
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -49,26 +56,29 @@ pub(crate) async fn handle(
     next: Next,
 ) -> Response {
     let arrived = core.clock.now();
-    let (mut parts, body) = request.into_parts();
-    let too_large = || ApiError::payload_too_large().render("").to_string();
-    let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return (
-            StatusCode::PAYLOAD_TOO_LARGE,
-            [(header::CONTENT_TYPE, "application/json")],
-            too_large(),
-        )
-            .into_response();
-    };
-    let id = parts
+    let (parts, body) = request.into_parts();
+    let request_id = parts
         .headers
         .get(REQUEST_ID)
         .and_then(|id| id.to_str().ok())
-        .map(str::to_owned);
+        .filter(|id| !id.is_empty());
+    let request_id = request_id.map_or_else(ids::uuid, str::to_owned);
+    let refuse = |error: &ApiError| refusal(&request_id, error, core.quota(NOBODY)).into_response();
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let body = if announced > MAX_BODY {
+        None
+    } else {
+        to_bytes(body, MAX_BODY).await.ok()
+    };
+    let Some(body) = body else {
+        return refuse(&ApiError::payload_too_large());
+    };
     let exchange = Exchange {
         version,
         arrived,
-        route: route(&mut parts, version),
-        request_id: id.filter(|id| !id.is_empty()).unwrap_or_else(ids::uuid),
+        route: route(&parts, version),
+        path: original_path(&parts).to_owned(),
+        request_id: request_id.clone(),
         parts,
         body,
         next,
@@ -92,18 +102,20 @@ pub(crate) async fn handle(
         }
         Err(panic) => {
             tracing::error!(%panic, "a handler failed");
-            let body = ApiError::internal().render("").to_string();
-            (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                [(header::CONTENT_TYPE, "application/json")],
-                body,
-            )
-                .into_response()
+            refuse(&ApiError::internal())
         }
     }
 }
 
-fn route(parts: &mut Parts, version: ApiVersion) -> Option<String> {
+/// The path as the client sent it; routing has taken the version prefix off the request's own.
+fn original_path(parts: &Parts) -> &str {
+    parts
+        .extensions
+        .get::<OriginalUri>()
+        .map_or_else(|| parts.uri.path(), |original| original.0.path())
+}
+
+fn route(parts: &Parts, version: ApiVersion) -> Option<String> {
     let matched = parts.extensions.get::<MatchedPath>()?;
     matched.as_str().strip_prefix(version.prefix()).map(str::to_owned)
 }
@@ -113,6 +125,7 @@ struct Exchange {
     version: ApiVersion,
     arrived: Timestamp,
     route: Option<String>,
+    path: String,
     request_id: String,
     parts: Parts,
     body: Bytes,
@@ -126,20 +139,15 @@ struct Outgoing {
     hold: Option<watch::Receiver<bool>>,
 }
 
-/// One delivery of the request to its handler, or the reason it did not get there.
-struct Delivery {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-    reached_handler: bool,
-}
-
 impl Exchange {
     async fn run(self, core: &Core) -> Outgoing {
-        tokio::time::sleep(core.latency).await;
+        // Even a sleep of no time waits for the next millisecond.
+        if !core.latency.is_zero() {
+            tokio::time::sleep(core.latency).await;
+        }
         let fired = core.faults.choose(&Facts {
             method: self.parts.method.as_str(),
-            path: self.parts.uri.path(),
+            path: &self.path,
             query: self.parts.uri.query().unwrap_or_default(),
             body: &self.body,
         });
@@ -156,11 +164,7 @@ impl Exchange {
                 hold: None,
             };
         };
-        tracing::debug!(
-            fault = fired.fault.kind(),
-            path = self.parts.uri.path(),
-            "fault applies"
-        );
+        tracing::debug!(fault = fired.fault.kind(), path = self.path, "fault applies");
         self.run_faulty(core, fired).await
     }
 
@@ -272,7 +276,7 @@ impl Exchange {
         let found = key.and_then(|key| core.key(key));
         let Some(found) = found else {
             let error = key.map_or_else(ApiError::missing_key, ApiError::invalid_key);
-            return self.refused(&error, None);
+            return refusal(&self.request_id, &error, core.quota(NOBODY));
         };
         let quota = core.admit(&found.org);
         if let Some(quota) = quota.filter(|quota| quota.retry_after.is_some()) {
@@ -282,7 +286,11 @@ impl Exchange {
             && !found.scopes.allow(area, access)
         {
             let access = if access == Access::Read { "read" } else { "write" };
-            return self.refused(&ApiError::missing_scope(area.as_str(), access), quota);
+            return refusal(
+                &self.request_id,
+                &ApiError::missing_scope(area.as_str(), access),
+                quota,
+            );
         }
         let mut request = Request::from_parts(self.parts.clone(), Body::from(self.body.clone()));
         request.extensions_mut().insert(Caller {
@@ -294,14 +302,14 @@ impl Exchange {
         if let Some(error) = parts.extensions.remove::<ApiError>() {
             return Delivery {
                 reached_handler: self.route.is_some(),
-                ..self.refused(&error, quota)
+                ..refusal(&self.request_id, &error, quota)
             };
         }
         // Handlers answer from memory, so collecting cannot fail.
         let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
         Delivery {
             status: parts.status,
-            headers: self.headers(parts.headers, quota),
+            headers: with_common_headers(parts.headers, &self.request_id, quota),
             body,
             reached_handler: true,
         }
@@ -317,11 +325,7 @@ impl Exchange {
 
     fn quota(&self, core: &Core) -> Option<Quota> {
         let key = self.api_key().and_then(|key| core.key(key));
-        core.quota(key.map_or("", |key| &key.org))
-    }
-
-    fn refused(&self, error: &ApiError, quota: Option<Quota>) -> Delivery {
-        self.json(error.status, &error.render(&self.request_id), quota)
+        core.quota(key.map_or(NOBODY, |key| &key.org))
     }
 
     /// Flat, unlike every other refusal.
@@ -330,40 +334,13 @@ impl Exchange {
             "Rate limit exceeded. Limit: {} requests per 1 minutes",
             quota.limit
         );
-        self.json(
+        let body = json!({"message": message});
+        json_delivery(
+            &self.request_id,
             StatusCode::TOO_MANY_REQUESTS,
-            &json!({"message": message}),
+            &body,
             Some(quota),
         )
-    }
-
-    fn json(&self, status: StatusCode, body: &Value, quota: Option<Quota>) -> Delivery {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Delivery {
-            status,
-            headers: self.headers(headers, quota),
-            body: Bytes::from(body.to_string()),
-            reached_handler: false,
-        }
-    }
-
-    fn headers(&self, mut headers: HeaderMap, quota: Option<Quota>) -> HeaderMap {
-        // The id came in a header or is a UUID, so it fits a header.
-        if let Ok(id) = HeaderValue::from_str(&self.request_id) {
-            headers.insert(REQUEST_ID, id);
-        }
-        if let Some(quota) = quota {
-            headers.insert(LIMIT, quota.limit.into());
-            headers.insert(REMAINING, quota.remaining.into());
-            if let Ok(window) = HeaderValue::from_str(&format!("{WINDOW_SECONDS}s")) {
-                headers.insert(WINDOW, window);
-            }
-            if let Some(seconds) = quota.retry_after {
-                headers.insert(header::RETRY_AFTER, seconds.into());
-            }
-        }
-        headers
     }
 
     fn log(&self, core: &Core, status: Option<StatusCode>, executions: u8, fault: Option<&str>) {
@@ -375,7 +352,7 @@ impl Exchange {
         };
         tracing::debug!(
             method = %self.parts.method,
-            path = self.parts.uri.path(),
+            path = self.path,
             status = status.map(|status| status.as_u16()),
             fault,
             "call"
@@ -384,7 +361,7 @@ impl Exchange {
             seq: 0,
             time: self.arrived,
             method: self.parts.method.to_string(),
-            path: self.parts.uri.path().to_owned(),
+            path: self.path.clone(),
             route: self.route.clone(),
             query: self.parts.uri.query().unwrap_or_default().to_owned(),
             body: logged_body(&self.body),
@@ -398,64 +375,39 @@ impl Exchange {
     }
 }
 
-impl Delivery {
-    fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.body));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-        response
-    }
+/// A refusal in Composio's envelope.
+fn refusal(request_id: &str, error: &ApiError, quota: Option<Quota>) -> Delivery {
+    json_delivery(request_id, error.status, &error.render(request_id), quota)
+}
 
-    fn rewritten(mut self, change: impl FnOnce(Value) -> Value) -> Self {
-        if self.status.is_success()
-            && let Ok(answer) = serde_json::from_slice(&self.body)
-        {
-            self.body = Bytes::from(change(answer).to_string());
-        }
-        self
-    }
-
-    fn cut_in_half(mut self) -> Self {
-        self.body = self.body.slice(..self.body.len() / 2);
-        self
-    }
-
-    /// Announces the whole body and breaks off in the middle.
-    fn aborted(self) -> Response {
-        let announced = self.body.len();
-        let half = self.body.slice(..announced / 2);
-        let mut response = self.into_response();
-        response
-            .headers_mut()
-            .insert(header::CONTENT_LENGTH, announced.into());
-        let cut = std::io::Error::from(std::io::ErrorKind::ConnectionAborted);
-        *response.body_mut() = Body::from_stream(futures::stream::iter([Ok(half), Err(cut)]));
-        response
+fn json_delivery(request_id: &str, status: StatusCode, body: &Value, quota: Option<Quota>) -> Delivery {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Delivery {
+        status,
+        headers: with_common_headers(headers, request_id, quota),
+        body: Bytes::from(body.to_string()),
+        reached_handler: false,
     }
 }
 
-/// An answer that did not come from Composio: no request id, no rate-limit headers.
-fn gateway_answer(status: u16, body: Option<&str>, content_type: Option<&str>) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let page = || {
-        let title = format!(
-            "{} {}",
-            status.as_u16(),
-            status.canonical_reason().unwrap_or_default()
-        );
-        format!(
-            "<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>"
-        )
-    };
-    let content_type = HeaderValue::from_str(content_type.unwrap_or("text/html"))
-        .unwrap_or(HeaderValue::from_static("text/html"));
-    (
-        status,
-        [(header::CONTENT_TYPE, content_type)],
-        body.map_or_else(page, str::to_owned),
-    )
-        .into_response()
+/// What every answer of the API carries: the request's id, and the state of the limit if there is one.
+fn with_common_headers(mut headers: HeaderMap, request_id: &str, quota: Option<Quota>) -> HeaderMap {
+    // The id came in a header or is a UUID, so it fits a header.
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if let Some(quota) = quota {
+        headers.insert(LIMIT, quota.limit.into());
+        headers.insert(REMAINING, quota.remaining.into());
+        if let Ok(window) = HeaderValue::from_str(&format!("{WINDOW_SECONDS}s")) {
+            headers.insert(WINDOW, window);
+        }
+        if let Some(seconds) = quota.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+    }
+    headers
 }
 
 /// The right a scoped key needs for a route; `None` where there is no such route.

@@ -9,7 +9,14 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Answer, ApiVersion, Caller, errors::ApiError, ok, paging::Page, payload::Payload, query::Query};
+use super::{
+    Answer, ApiVersion, Caller,
+    errors::ApiError,
+    ok,
+    paging::{Envelope, Page},
+    payload::Payload,
+    query::Query,
+};
 use crate::{
     catalogue::{Catalogue, Toolkit},
     core::Core,
@@ -71,14 +78,14 @@ impl Filter {
         selected
     }
 
-    fn page(&self, catalogue: &Catalogue, page: Page) -> Value {
+    fn page(&self, catalogue: &Catalogue, page: Page) -> Envelope<Value> {
         let selected = self.select(catalogue);
         let items: Vec<_> = page
             .of(&selected)
             .iter()
             .map(|toolkit| toolkit.list_item())
             .collect();
-        page.envelope(&items, selected.len())
+        page.envelope(items, selected.len())
     }
 }
 
@@ -177,7 +184,7 @@ pub(super) async fn categories(State(core): State<Arc<Core>>, RawQuery(raw): Raw
         .into_iter()
         .map(|(id, name)| json!({"id": id, "name": name}))
         .collect();
-    ok(page.envelope(page.of(&items), items.len()))
+    ok(page.envelope(page.of(&items).to_vec(), items.len()))
 }
 
 /// `GET /toolkits/changelog`: the last ten versions of every toolkit, without paging.

@@ -17,7 +17,7 @@ use crate::{
     core::Core,
     ids,
     provider::{Actor, Execution, Outcome, ProviderMode, reddit},
-    state::{Project, accounts::Account, lifecycle::AccountStatus},
+    state::{Project, account::Account, lifecycle::AccountStatus},
 };
 
 /// Most tools on a page.
@@ -107,7 +107,7 @@ pub(super) async fn list(
         .iter()
         .map(|(toolkit, tool, version)| tool.render(toolkit, version))
         .collect();
-    ok(page.envelope(&items, tools.len()))
+    ok(page.envelope(items, tools.len()))
 }
 
 /// `GET /tools/enum`: every slug; a list on v3.1, one comma-joined string on v3.

@@ -1,6 +1,7 @@
 //! What a Composio project holds, as plain data: accounts with their life cycle, auth configs, and the queries over
 //! them. Nothing here knows HTTP or reads a clock.
 
+pub(crate) mod account;
 pub(crate) mod accounts;
 pub(crate) mod auth_configs;
 pub(crate) mod lifecycle;

@@ -1,7 +1,8 @@
 //! Which accounts a list shows, in which order.
 
 use super::{
-    accounts::{Account, AccountType, Accounts, Row},
+    account::{Account, AccountType},
+    accounts::{Accounts, Row},
     lifecycle::AccountStatus,
 };
 
@@ -99,7 +100,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::state::{accounts::NewAccount, lifecycle::Event};
+    use crate::state::{account::NewAccount, lifecycle::Event};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -234,5 +235,32 @@ mod tests {
         let row = accounts.find(&ids[2]).unwrap();
         accounts.delete(row, false, at(20));
         assert_eq!(selected(&accounts, &ids, &filter), [0]);
+    }
+
+    #[test]
+    fn a_hundred_ids_are_found_among_ten_thousand_accounts() {
+        let mut accounts = Accounts::default();
+        let ids: Vec<_> = (0..10_000)
+            .map(|n| {
+                let new = NewAccount {
+                    user_id: format!("u{n}"),
+                    ..NewAccount::default()
+                };
+                let row = accounts.create(new, true, at(n)).unwrap();
+                accounts.get(row).id.clone()
+            })
+            .collect();
+        let wanted: Vec<_> = ids.iter().step_by(100).cloned().collect();
+        let filter = AccountFilter {
+            ids: wanted.clone(),
+            ascending: true,
+            ..AccountFilter::default()
+        };
+        let shown: Vec<_> = filter
+            .select(&accounts)
+            .into_iter()
+            .map(|row| accounts.get(row).id.clone())
+            .collect();
+        assert_eq!(shown, wanted);
     }
 }

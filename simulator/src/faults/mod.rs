@@ -1,0 +1,139 @@
+//! Fault injection: rules that match calls and say what goes wrong with them.
+//!
+//! Choosing a fault and rewriting an answer are pure; the HTTP layer does the closing, waiting and repeating.
+
+mod fault;
+mod rule;
+
+use std::sync::Mutex;
+
+use rand::RngExt as _;
+use tokio::sync::watch;
+
+pub use fault::Fault;
+pub(crate) use rule::Facts;
+pub use rule::{Rule, RuleState};
+
+use crate::lock;
+
+/// A fault chosen for a call.
+#[derive(Debug)]
+pub(crate) struct Fired {
+    pub(crate) fault: Fault,
+    /// Turns true, or closes, when the rule is released or removed.
+    pub(crate) released: watch::Receiver<bool>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    rules: Vec<(RuleState, watch::Sender<bool>)>,
+    named: u64,
+}
+
+impl Faults {
+    /// Adds a rule behind the others and returns its name.
+    pub(crate) fn inject(&self, mut rule: Rule) -> String {
+        let mut inner = lock(&self.0);
+        let id = rule.id.clone().unwrap_or_else(|| {
+            inner.named += 1;
+            format!("rule-{}", inner.named)
+        });
+        rule.id = Some(id.clone());
+        inner
+            .rules
+            .retain(|(state, _)| state.rule.id.as_ref() != Some(&id));
+        inner.rules.push((
+            RuleState {
+                rule,
+                matched: 0,
+                hits: 0,
+            },
+            watch::Sender::new(false),
+        ));
+        id
+    }
+
+    /// The fault of the first rule that applies.
+    pub(crate) fn choose(&self, call: &Facts<'_>) -> Option<Fired> {
+        let mut inner = lock(&self.0);
+        let (state, release) = inner.rules.iter_mut().find_map(|(state, release)| {
+            state
+                .consider(call, rand::rng().random())
+                .then_some((state, release))
+        })?;
+        Some(Fired {
+            fault: state.rule.fault.clone(),
+            released: release.subscribe(),
+        })
+    }
+
+    pub(crate) fn list(&self) -> Vec<RuleState> {
+        lock(&self.0)
+            .rules
+            .iter()
+            .map(|(state, _)| state.clone())
+            .collect()
+    }
+
+    /// Lets the calls that hang at this rule go on, now and in future. `false` if there is no such rule.
+    pub(crate) fn release(&self, id: &str) -> bool {
+        let inner = lock(&self.0);
+        let found = inner
+            .rules
+            .iter()
+            .find(|(state, _)| state.rule.id.as_deref() == Some(id));
+        found.is_some_and(|(_, release)| {
+            release.send_replace(true);
+            true
+        })
+    }
+
+    /// Removes a rule and releases what hangs at it.
+    pub(crate) fn remove(&self, id: &str) -> bool {
+        let mut inner = lock(&self.0);
+        let before = inner.rules.len();
+        inner
+            .rules
+            .retain(|(state, _)| state.rule.id.as_deref() != Some(id));
+        inner.rules.len() < before
+    }
+
+    /// Removes every rule and releases what hangs at them.
+    pub(crate) fn clear(&self) {
+        lock(&self.0).rules.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removing_or_releasing_a_rule_lets_go_of_its_calls() {
+        let faults = Faults::default();
+        let call = Facts {
+            method: "GET",
+            path: "/api/v3.1/tools",
+            query: "",
+            body: b"",
+        };
+        let hang = || Rule::new(Fault::Hang { before_commit: false });
+        let id = faults.inject(hang());
+        let fired = faults.choose(&call).unwrap();
+        assert!(!*fired.released.borrow());
+        assert!(faults.release(&id));
+        assert!(*fired.released.borrow());
+        let removed = faults.inject(hang());
+        let fired = faults.choose(&call).unwrap();
+        assert!(faults.remove(&removed));
+        assert!(
+            fired.released.has_changed().is_err(),
+            "the channel closes with the rule"
+        );
+        assert!(!faults.remove(&removed));
+        assert!(faults.choose(&call).is_none());
+    }
+}
