@@ -52,8 +52,12 @@ pub async fn grant(plane: &ControlPlane, release: Release<'_>) -> Result<PathBuf
             release.namespace,
             "--set",
             &format!("serviceAccount.name={SERVICE_ACCOUNT}"),
-            "--set",
-            &format!("watchNamespaces={{{}}}", release.watch_namespaces.join(",")),
+            // As JSON, which has an empty list.
+            "--set-json",
+            &format!(
+                "watchNamespaces={}",
+                serde_json::to_string(release.watch_namespaces)?
+            ),
             "--show-only=templates/rbac.yaml",
             "--show-only=templates/serviceaccount.yaml",
         ])

@@ -29,6 +29,14 @@ impl Form {
             fields: fields.collect(),
         })
     }
+
+    /// Types into a field, over what it suggests.
+    fn fill(&mut self, name: &str, text: &str) -> Result<()> {
+        let field = self.fields.iter_mut().find(|(field, _)| field == name);
+        let (_, value) = field.with_context(|| format!("the form has no field {name}"))?;
+        text.clone_into(value);
+        Ok(())
+    }
 }
 
 /// An attribute of a tag, with its character references resolved.
@@ -43,23 +51,24 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
     Some(text.replace("&amp;", "&"))
 }
 
-/// What the person saw and did.
+/// What the person saw.
 pub struct Visit {
     /// The heading of the page behind the link.
     pub page: String,
-    /// The Reddit user they connected as, which the page suggested.
-    pub username: String,
     /// The heading of the page after the click.
     pub outcome: String,
 }
 
-/// Opens the link and clicks Connect. No error contains the link: whoever has it can attach an account.
-pub async fn connect(http: &reqwest::Client, link: &str) -> Result<Visit> {
+/// Opens the link, signs in as `username`, and clicks Connect. No error contains the link: whoever has it can attach an
+/// account.
+pub async fn connect(http: &reqwest::Client, link: &str, username: &str) -> Result<Visit> {
     let url = Url::parse(link).ok().context("the link is no URL")?;
     let page = fetch(http.get(url.clone()))
         .await
         .context("the link cannot be opened")?;
-    let form = Form::with_button(&page, "Connect").context("the page has no form with a Connect button")?;
+    let mut form =
+        Form::with_button(&page, "Connect").context("the page has no form with a Connect button")?;
+    form.fill("username", username)?;
     let target = url
         .join(&form.action)
         .ok()
@@ -67,10 +76,8 @@ pub async fn connect(http: &reqwest::Client, link: &str) -> Result<Visit> {
     let answer = fetch(http.post(target).form(&form.fields))
         .await
         .context("the form cannot be sent")?;
-    let username = form.fields.into_iter().find(|(name, _)| name == "username");
     Ok(Visit {
         page: heading(&page),
-        username: username.map(|(_, value)| value).unwrap_or_default(),
         outcome: heading(&answer),
     })
 }
@@ -116,7 +123,9 @@ mod tests {
                 fields: vec![("username".to_owned(), "a&lt;\"b".to_owned())],
             }
         );
-        assert_eq!(Form::with_button(PAGE, "Deny").unwrap().fields, []);
+        let mut deny = Form::with_button(PAGE, "Deny").unwrap();
+        assert_eq!(deny.fields, []);
+        assert!(deny.fill("username", "bob").is_err());
         assert_eq!(Form::with_button(PAGE, "Buy"), None);
     }
 
@@ -131,7 +140,7 @@ mod tests {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         // Nobody listens there: port 0 cannot be connected to.
         for link in ["http://127.0.0.1:0/link/lk_secret", "lk_secret"] {
-            let Err(error) = connect(&http, link).await else {
+            let Err(error) = connect(&http, link, "bob").await else {
                 panic!("{link} cannot be opened");
             };
             assert!(!format!("{error:#} {error:?}").contains("lk_secret"), "{error:#}");

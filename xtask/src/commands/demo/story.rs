@@ -17,6 +17,8 @@ pub const EXAMPLE: &str = "examples/redditconnection.yaml";
 /// The object in it, and the Secret that the operator makes for it.
 pub const NAME: &str = "alice";
 const LINK_SECRET: &str = "alice-link";
+/// The Reddit user the simulated person is.
+const REDDIT_USER: &str = "alice_reads";
 /// A person at the keyboard has as long as a link lives.
 const LINK_LIFETIME: Duration = Duration::from_mins(10);
 
@@ -35,17 +37,31 @@ pub async fn tell(stage: &Stage, narrator: &Narrator, manual: bool) -> Result<()
 }
 
 fn introduce(stage: &Stage, narrator: &Narrator) -> Result<()> {
+    let part = |name: String, place: String, note: &str| format!("\n   {name:<22} {place:<26} {note}");
+    let parts = [
+        part(
+            format!("Kubernetes {}", kubernetes_version()?),
+            stage.plane.url(),
+            "real: etcd, kube-apiserver, kube-controller-manager",
+        ),
+        part(
+            "Composio, simulated".to_owned(),
+            stage.composio.clone(),
+            "composio-sim; no real account is involved",
+        ),
+        part(
+            "composio-operator".to_owned(),
+            format!("process {}", stage.operator_pid()),
+            "with the service account and roles of the Helm chart",
+        ),
+    ];
     narrator.say(&format!(
-        "Running on this machine, and nowhere else:
-   Kubernetes {version:<10} {url}   the real etcd, kube-apiserver and kube-controller-manager
-   Composio, simulated    {composio}    composio-sim; the account is not a real one
-   composio-operator      process {pid}             no nodes here, so no Pod: a process with the service account and
-                                                    the roles that the Helm chart gives to its Pod",
-        version = kubernetes_version()?,
-        url = stage.plane.url(),
-        composio = stage.composio,
-        pid = stage.operator_pid(),
+        "Running on this machine, and nowhere else:{}",
+        parts.concat()
     ));
+    narrator.say(
+        "There is no node and so no Pod: the operator is an ordinary process that may do what its Pod could.",
+    );
     Ok(())
 }
 
@@ -77,21 +93,17 @@ async fn connect(stage: &Stage, narrator: &Narrator, view: &mut View) -> Result<
     narrator.output(&masked(&link));
     narrator.deed("(Shortened here: whoever has a link can connect their own account with it.)");
 
-    let visit = person::connect(&stage.http, &link).await?;
+    let visit = person::connect(&stage.http, &link, REDDIT_USER).await?;
     narrator.say("Somebody with a browser:");
-    narrator.deed(&format!("opens the link       → {}", visit.page));
+    narrator.deed(&format!("opens the link                    → {}", visit.page));
     narrator.deed(&format!(
-        "clicks \"Connect\"     → {} (as {})",
-        visit.outcome, visit.username
+        "is {REDDIT_USER}, clicks \"Connect\"  → {}",
+        visit.outcome
     ));
 
     narrator.command("kubectl get rdc --watch");
-    view.until(
-        narrator,
-        &["connected", "Connected", visit.username.as_str()],
-        PATIENCE,
-    )
-    .await?;
+    view.until(narrator, &["connected", "Connected", REDDIT_USER], PATIENCE)
+        .await?;
     spent(stage, narrator).await
 }
 
@@ -248,12 +260,15 @@ fn show(stage: &Stage, narrator: &Narrator, user: &str, accounts: &[Account]) {
     ));
     for account in accounts {
         narrator.output(&format!(
-            "{id}  userId={user}  username={username}  status={status}  deleted={deleted}",
+            "{id}  userId={user}  username={username}  {state}",
             id = account.id,
             user = account.user_id,
             username = account.username.as_deref().unwrap_or("-"),
-            status = account.status,
-            deleted = account.deleted,
+            state = if account.deleted {
+                "deleted"
+            } else {
+                &account.status
+            },
         ));
     }
 }

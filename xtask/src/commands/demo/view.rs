@@ -18,7 +18,8 @@ pub struct View {
     output: PathBuf,
     /// Lines taken so far.
     taken: usize,
-    last: String,
+    columns: Columns,
+    last: Vec<String>,
 }
 
 impl View {
@@ -32,7 +33,8 @@ impl View {
             process,
             output,
             taken: 0,
-            last: String::new(),
+            columns: Columns::default(),
+            last: Vec::new(),
         })
     }
 
@@ -41,15 +43,17 @@ impl View {
         let appears = async {
             loop {
                 let exit = self.process.try_wait();
-                while let Some(row) = self.next()? {
-                    // Rows also appear when something changed that no column shows.
-                    let news = without_age(&row) != without_age(&self.last);
-                    self.last = row;
-                    if news {
-                        narrator.output(&self.last);
+                while let Some(line) = self.next()? {
+                    let row = self.columns.split(&line);
+                    // Rows also appear when something changed that no column shows; the age changes by itself.
+                    if without_age(&row) != without_age(&self.last) {
+                        narrator.output(&aligned(&row));
                     }
-                    let cells: Vec<&str> = self.last.split_whitespace().collect();
-                    if words.iter().all(|word| cells.contains(word)) {
+                    self.last = row;
+                    if words
+                        .iter()
+                        .all(|word| line.split_whitespace().any(|other| other == *word))
+                    {
                         return Ok(());
                     }
                 }
@@ -65,7 +69,7 @@ impl View {
                 "no row with {} within {} s; the last one was:\n   {}",
                 words.join(" and "),
                 limit.as_secs(),
-                self.last
+                aligned(&self.last)
             ),
         }
     }
@@ -81,11 +85,57 @@ impl View {
     }
 }
 
-/// A row without its last column, which changes by itself.
-fn without_age(row: &str) -> &str {
-    row.trim_end()
-        .rsplit_once(char::is_whitespace)
-        .map_or("", |(row, _)| row.trim_end())
+/// The columns of a table that kubectl prints row by row. It pads each cell to the widest of its column *so far*, so
+/// later rows do not stand below earlier ones.
+#[derive(Default)]
+struct Columns {
+    widths: Vec<usize>,
+}
+
+impl Columns {
+    /// kubectl keeps at least this many spaces between two columns.
+    const GAP: &str = "   ";
+
+    /// The cells of the next row. The first row is the header, in which no cell is empty, so that it shows how wide the
+    /// columns are to begin with.
+    fn split(&mut self, row: &str) -> Vec<String> {
+        let is_header = self.widths.is_empty();
+        let mut rest = row;
+        let mut cells = Vec::new();
+        while !rest.is_empty() {
+            let cell = match rest.find(Self::GAP) {
+                _ if rest.starts_with(' ') => "",
+                Some(end) => &rest[..end],
+                None => rest,
+            };
+            if is_header {
+                let spaces = rest[cell.len()..].chars().take_while(|c| *c == ' ').count();
+                self.widths.push(cell.len() + spaces);
+            }
+            let Some(width) = self.widths.get_mut(cells.len()) else {
+                break;
+            };
+            *width = (*width).max(cell.len() + Self::GAP.len());
+            rest = rest.get(*width..).unwrap_or_default();
+            cells.push(cell.trim_end().to_owned());
+        }
+        cells
+    }
+}
+
+/// A row in columns wide enough for what this story has to show.
+fn aligned(row: &[String]) -> String {
+    const WIDTHS: [usize; 5] = [8, 12, 14, 18, 6];
+    let cells = row.iter().zip(WIDTHS);
+    let line = cells.fold(String::new(), |line, (cell, width)| {
+        line + &format!("{cell:<width$}")
+    });
+    line.trim_end().to_owned()
+}
+
+/// A row without its last cell.
+fn without_age(row: &[String]) -> &[String] {
+    row.split_last().map_or(&[], |(_, others)| others)
 }
 
 #[cfg(test)]
@@ -93,11 +143,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_that_differ_in_age_alone_are_the_same() {
+    fn cells_are_found_although_columns_move() {
+        let rows = [
+            (
+                "NAME    STATE   REDDIT USER   REASON   AGE",
+                ["NAME", "STATE", "REDDIT USER", "REASON", "AGE"],
+            ),
+            (
+                "alice                                  0s",
+                ["alice", "", "", "", "0s"],
+            ),
+            (
+                "alice   pending                 AwaitingConsent   1s",
+                ["alice", "pending", "", "AwaitingConsent", "1s"],
+            ),
+            (
+                "alice   connected                 Connected         5s",
+                ["alice", "connected", "", "Connected", "5s"],
+            ),
+            (
+                "alice   connected   bob           Connected         5s",
+                ["alice", "connected", "bob", "Connected", "5s"],
+            ),
+        ];
+        let mut columns = Columns::default();
+        for (row, cells) in rows {
+            assert_eq!(columns.split(row), cells, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn the_age_makes_no_other_row() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned);
         assert_eq!(
-            without_age("alice   pending   AwaitingConsent   1s"),
-            without_age("alice   pending   AwaitingConsent   12s")
+            without_age(&row(["alice", "pending", "1s"])),
+            without_age(&row(["alice", "pending", "9s"]))
         );
-        assert_ne!(without_age("alice   pending   1s"), without_age("alice   1s"));
+        assert_ne!(
+            without_age(&row(["alice", "pending", "1s"])),
+            without_age(&row(["alice", "error", "1s"]))
+        );
+        assert_eq!(
+            aligned(&row(["alice", "pending", "1s"])),
+            "alice   pending     1s"
+        );
     }
 }
