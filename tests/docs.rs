@@ -1,5 +1,10 @@
 //! The documentation keeps up: links lead somewhere, and reasons and settings are all explained.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,11 @@
 //! Decisions are pure: `plan.rs`, `status.rs`, `observed.rs` and `phase.rs` of each controller reach no client, no runtime
 //! and no clock. And the simulator stays what it is: a thing of tests and tools.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -121,14 +126,14 @@ impl Checker {
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.bring(prefix, tree)),
             UseTree::Glob(_) => self.note(&join("*")),
             UseTree::Name(name) if name.ident == "self" => {
-                self.bind(prefix.rsplit("::").next().unwrap_or(prefix), prefix)
+                self.bind(prefix.rsplit("::").next().unwrap_or(prefix), prefix);
             }
             UseTree::Name(name) => self.bind(&name.ident.to_string(), &join(&name.ident.to_string())),
             UseTree::Rename(rename) if rename.ident == "self" => {
-                self.bind(&rename.rename.to_string(), prefix)
+                self.bind(&rename.rename.to_string(), prefix);
             }
             UseTree::Rename(rename) => {
-                self.bind(&rename.rename.to_string(), &join(&rename.ident.to_string()))
+                self.bind(&rename.rename.to_string(), &join(&rename.ident.to_string()));
             }
         }
     }
@@ -147,7 +152,7 @@ impl Checker {
         for token in tokens {
             match token {
                 TokenTree::Ident(ident) if path.is_empty() || path.ends_with("::") => {
-                    path += &ident.to_string()
+                    path += &ident.to_string();
                 }
                 TokenTree::Punct(punct) if punct.as_char() == ':' => path.push(':'),
                 other => {

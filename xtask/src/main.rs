@@ -21,7 +21,7 @@ enum Command {
     /// Prepare the programs of the control plane (etcd, kube-apiserver, kubectl, helm, ...).
     #[command(subcommand)]
     ControlPlane(commands::control_plane::Command),
-    /// Write the CustomResourceDefinitions in crds/ and the chart's copy of them.
+    /// Write the CRDs in crds/ and the chart's copy of them.
     Crds(commands::crds::Args),
     /// See it work: a control plane, a simulated Composio, the operator, and a person who connects an account.
     Demo(commands::demo::Args),

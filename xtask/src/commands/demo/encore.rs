@@ -23,8 +23,9 @@ pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
                                  (a new link follows by itself, three times at most; the clock is Composio's)
    Ask for work now              kubectl annotate rdc {name} composio-operator.dev/requested-at="$(date +%s)" --overwrite
    Revoke the account            curl -s -X POST $SIM/_sim/accounts/$(kubectl get rdc {name} -o jsonpath='{{.status.connectedAccountId}}')/revoke
-   Composio down, ten calls      curl -s -d '{{"count": 10, "fault": {{"kind": "status", "status": 503}}}}' $SIM/_sim/faults
-   Lose the answer of a create   curl -s -d '{{"method": "POST", "path": "/connected_accounts/link", "fault": {{"kind": "dropAfterCommit"}}}}' $SIM/_sim/faults
+                                 (ask for work once to have it noticed now, and once more for a new link)
+   Composio down, ten calls      curl -s -d '{{"rules": [{{"count": 10, "fault": {{"kind": "status", "status": 503}}}}]}}' $SIM/_sim/faults
+   Lose the answer of a create   curl -s -d '{{"rules": [{{"method": "POST", "path": "/connected_accounts/link", "fault": {{"kind": "dropAfterCommit"}}}}]}}' $SIM/_sim/faults
                                  (then delete and apply {name} again: still one account)
    See every call                curl -s $SIM/_sim/log
    Conditions and events         kubectl describe rdc {name}
