@@ -26,7 +26,7 @@ pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
                                  (ask for work once to have it noticed now, and once more for a new link)
    Composio down, ten calls      curl -s -d '{{"rules": [{{"count": 10, "fault": {{"kind": "status", "status": 503}}}}]}}' $SIM/_sim/faults
    Lose the answer of a create   curl -s -d '{{"rules": [{{"method": "POST", "path": "/connected_accounts/link", "fault": {{"kind": "dropAfterCommit"}}}}]}}' $SIM/_sim/faults
-                                 (then delete and apply {name} again: still one account)
+                                 (then let the link expire: the account behind the lost answer is found by its alias)
    See every call                curl -s $SIM/_sim/log
    Conditions and events         kubectl describe rdc {name}
    What is refused               kubectl patch rdc {name} --type=merge -p '{{"spec": {{"userId": "mallory"}}}}'
