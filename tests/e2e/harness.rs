@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use xtask::control_plane::ControlPlane;
+use xtask::installation::Release;
 use xtask::supervised::{Program, Signal, Supervised};
 
 /// Nothing these tests wait for takes long; a loaded machine may.
@@ -88,25 +89,7 @@ pub async fn plane() -> &'static ControlPlane {
     let plane = ControlPlane::shared().await.unwrap();
     PREPARED
         .get_or_init(|| async {
-            let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
-            plane
-                .kubectl(["apply".as_ref(), "--filename".as_ref(), crds.as_os_str()])
-                .await
-                .unwrap()
-                .ok()
-                .unwrap();
-            plane
-                .kubectl([
-                    "wait",
-                    "--for=condition=Established",
-                    "crd",
-                    "--all",
-                    "--timeout=60s",
-                ])
-                .await
-                .unwrap()
-                .ok()
-                .unwrap();
+            xtask::installation::apply_crds(plane).await.unwrap();
         })
         .await;
     plane
@@ -129,43 +112,12 @@ impl World {
     pub async fn with(config: Config) -> Self {
         let plane = plane().await;
         let namespace = format!("e2e-{}", NAMESPACES.fetch_add(1, Ordering::Relaxed));
-        plane
-            .kubectl(["create", "namespace", &namespace])
-            .await
-            .unwrap()
-            .ok()
-            .unwrap();
-        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/composio-operator");
-        let rendered = plane
-            .helm([
-                "template",
-                "operator",
-                chart.to_str().unwrap(),
-                "--namespace",
-                &namespace,
-                "--set",
-                &format!("watchNamespaces={{{namespace}}}"),
-                "--show-only",
-                "templates/rbac.yaml",
-                "--show-only",
-                "templates/serviceaccount.yaml",
-            ])
-            .await
-            .unwrap()
-            .ok()
-            .unwrap();
-        plane.kubectl_apply(&rendered).await.unwrap().ok().unwrap();
-        let account = rendered
-            .split("---")
-            .filter(|document| document.contains("kind: ServiceAccount"))
-            .find_map(|document| document.lines().find_map(|line| line.strip_prefix("  name: ")))
-            .expect("the chart has a service account")
-            .trim_matches('"')
-            .to_owned();
-        let kubeconfig = plane
-            .service_account_kubeconfig(&namespace, &account)
-            .await
-            .unwrap();
+        let release = Release {
+            name: "operator",
+            namespace: &namespace,
+            watch_namespaces: &[&namespace],
+        };
+        let kubeconfig = xtask::installation::grant(plane, release).await.unwrap();
         let keys = vec![composio_sim::ApiKey::new(KEY)];
         let simulator = Simulator::start(Config { keys, ..config }).await.unwrap();
         Self {

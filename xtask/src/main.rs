@@ -21,6 +21,12 @@ enum Command {
     /// Prepare the programs of the control plane (etcd, kube-apiserver, kubectl, helm, ...).
     #[command(subcommand)]
     ControlPlane(commands::control_plane::Command),
+    /// Write the CRDs in crds/ and the chart's copy of them.
+    Crds(commands::crds::Args),
+    /// See it work: a control plane, a simulated Composio, the operator, and a person who connects an account.
+    Demo(commands::demo::Args),
+    /// Run all tests.
+    Test(commands::test::Args),
 }
 
 #[tokio::main]
@@ -28,6 +34,9 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Cluster => commands::cluster::run().await,
         Command::ControlPlane(command) => commands::control_plane::run(&command),
+        Command::Crds(args) => commands::crds::run(&args),
+        Command::Demo(args) => commands::demo::run(&args).await,
+        Command::Test(args) => return commands::test::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,7 @@ use xtask::control_plane::{ControlPlane, Options, Part};
 
 /// How often a condition is looked at, and when it is given up: far beyond what a loaded machine needs.
 const POLL: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const VIEWER: &str = "
 apiVersion: v1

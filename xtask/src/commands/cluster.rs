@@ -2,20 +2,18 @@
 
 use std::io::{Write, stdout};
 
-use anyhow::{Context, Result, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Result, bail};
 use xtask::control_plane::binaries::{Binaries, Sources};
 use xtask::control_plane::tools::{Tool, kubernetes_version};
 use xtask::control_plane::{ControlPlane, Options};
 
+use super::interruption::Interruption;
+
 /// Starts a control plane, prints the path of its kubeconfig as the first line of standard output, and runs until it is
 /// told to stop. Fails if the control plane ends by itself.
 pub async fn run() -> Result<()> {
-    // Before signals are caught, so that Ctrl-C ends a build at once.
     let binaries = Binaries::ensure(&Sources::from_env()?, &Tool::ALL)?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+    let mut interruption = Interruption::catch()?;
 
     let serve = async {
         eprintln!("Starting a control plane ...");
@@ -29,9 +27,7 @@ pub async fn run() -> Result<()> {
     };
     tokio::select! {
         failed = serve => failed,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-        _ = hangup.recv() => Ok(()),
+        () = interruption.wait() => Ok(()),
     }
 }
 

@@ -2,3 +2,7 @@
 
 pub mod cluster;
 pub mod control_plane;
+pub mod crds;
+pub mod demo;
+mod interruption;
+pub mod test;

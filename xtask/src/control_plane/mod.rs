@@ -71,7 +71,7 @@ impl Default for Options {
         Self {
             binaries: None,
             api_server_flags: Vec::new(),
-            limit: Duration::from_secs(120),
+            limit: Duration::from_mins(2),
         }
     }
 }

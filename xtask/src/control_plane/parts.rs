@@ -271,15 +271,10 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let process = failing(&directory, "echo 'unknown flag: --oops' >&2; exit 1");
         let never = async || bail!("connection refused");
-        let error = await_ready(
-            &process,
-            Duration::from_secs(60),
-            Duration::from_millis(10),
-            never,
-        )
-        .await
-        .unwrap_err()
-        .to_string();
+        let error = await_ready(&process, Duration::from_mins(1), Duration::from_millis(10), never)
+            .await
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "sh exited with code 1; the end of its log:\nunknown flag: --oops"

@@ -26,7 +26,7 @@ async fn eventually(condition: impl Fn() -> bool) {
         .expect("the condition was never fulfilled");
 }
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn reports_the_exit_code_and_the_output() {
