@@ -1,0 +1,232 @@
+//! Everything a run needs besides the operator: the control plane, the simulated Composio, the objects.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use composio_sim::{ApiKey, Call, Config, Simulator};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tempfile::TempDir;
+use tokio::time::MissedTickBehavior;
+use xtask::control_plane::binaries::Binaries;
+use xtask::control_plane::{ControlPlane, Options};
+
+use super::exposition;
+use super::objects::{Milestone, Objects};
+use super::operator::{Launch, Operator};
+use super::statistics::number;
+
+/// Calls a minute that Composio allows on its smaller plans.
+pub const BUDGET: u32 = 2_000;
+/// Time the simulated Composio takes to answer.
+pub const LATENCY: Duration = Duration::from_millis(50);
+
+const API_KEY: &str = "ak_benchmark";
+const NAMESPACE: &str = "bench";
+const OPERATOR_NAMESPACE: &str = "composio-operator";
+const SERVICE_ACCOUNT: &str = "composio-operator";
+/// How often a long wait tells how far it has come.
+const NEWS_INTERVAL: Duration = Duration::from_secs(10);
+/// Waited beyond the time that the budget alone would take.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// What a run works with. Dropping it ends and removes everything.
+pub struct Stage {
+    // The order is that of dropping: clients before servers.
+    objects: Objects,
+    launch: Launch,
+    simulator: Simulator,
+    control_plane: ControlPlane,
+    _directory: TempDir,
+}
+
+impl Stage {
+    /// Sets everything up for the operator at `program`, with the CRDs and the roles of the chart under `root`.
+    pub async fn set(root: &Path, program: PathBuf, binaries: Binaries) -> Result<Self> {
+        say("starting a control plane");
+        let options = Options {
+            binaries: Some(binaries),
+            ..Options::default()
+        };
+        let control_plane = ControlPlane::start(options).await?;
+        let kubeconfig = install(&control_plane, root).await?;
+        let config = Config {
+            keys: vec![ApiKey::new(API_KEY)],
+            latency: LATENCY,
+            rate_limit: BUDGET,
+            ..Config::default()
+        };
+        let simulator = Simulator::start(config)
+            .await
+            .context("cannot start the simulated Composio")?;
+        let directory = TempDir::new().context("cannot create a temporary directory")?;
+        Ok(Self {
+            objects: Objects::watch(client(&control_plane).await?, NAMESPACE),
+            launch: Launch {
+                path: program,
+                kubeconfig,
+                composio: simulator.url().to_owned(),
+                api_key: API_KEY.to_owned(),
+                directory: directory.path().to_owned(),
+            },
+            simulator,
+            control_plane,
+            _directory: directory,
+        })
+    }
+
+    /// The custom resources.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Composio, and what was asked of it.
+    pub fn simulator(&self) -> &Simulator {
+        &self.simulator
+    }
+
+    /// Number of the newest call to Composio.
+    pub fn newest_call(&self) -> u64 {
+        self.simulator.calls().last().map_or(0, |call| call.seq)
+    }
+
+    /// Every call to Composio, once the log is known to hold them all.
+    pub fn all_calls(&self) -> Result<Vec<Call>> {
+        let dropped = self.simulator.stats().dropped;
+        ensure!(
+            dropped == 0,
+            "the simulator's call log overflowed: {dropped} calls are missing"
+        );
+        Ok(self.simulator.calls())
+    }
+
+    /// Starts the operator and returns when it is ready. `number` tells several starts apart.
+    pub async fn start_operator(&self, number: usize) -> Result<Operator> {
+        self.launch.start(number).await
+    }
+
+    /// Writes the API server has served so far on what the operator may write: objects, Secrets and events.
+    pub async fn api_writes(&self) -> Result<f64> {
+        let text = self
+            .control_plane
+            .kubectl(["get", "--raw=/metrics"])
+            .await?
+            .ok()?;
+        let allowed: &[(&str, &[&str])] = &[
+            ("resource", &["redditconnections", "secrets", "events"]),
+            (
+                "verb",
+                &["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"],
+            ),
+        ];
+        Ok(exposition::sum(&text, "apiserver_request_total", allowed))
+    }
+
+    /// Waits until `count` objects have come that far, and tells how it goes.
+    pub async fn reach(&self, operator: &Operator, milestone: Milestone, count: usize) -> Result<()> {
+        let mut news = tokio::time::interval(NEWS_INTERVAL);
+        news.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        news.tick().await;
+        let telling = async {
+            let mut reached = std::pin::pin!(self.objects.reach(milestone, count));
+            loop {
+                tokio::select! {
+                    done = &mut reached => return done,
+                    _ = news.tick() => {
+                        let so_far = self.objects.sightings().count(milestone);
+                        say(&format!("{so_far} of {count} are {}", milestone.as_str()));
+                    }
+                }
+            }
+        };
+        let limit = at_budget(count).mul_f64(3.0) + PATIENCE;
+        let what = format!("{count} objects that are {}", milestone.as_str());
+        self.within(operator, limit, &what, telling).await
+    }
+
+    /// Lets time pass, unless something breaks.
+    pub async fn pass(&self, operator: &Operator, time: Duration) -> Result<()> {
+        let passing = async {
+            tokio::time::sleep(time).await;
+            Ok(())
+        };
+        self.within(operator, time + PATIENCE, "time to pass", passing)
+            .await
+    }
+
+    /// Waits for `future`, but not if a process ends meanwhile, and not for longer than `limit`.
+    pub async fn within<T>(
+        &self,
+        operator: &Operator,
+        limit: Duration,
+        what: &str,
+        future: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            done = future => done,
+            end = operator.ended() => bail!("{end}"),
+            end = self.control_plane.failure() => bail!("{end}"),
+            () = tokio::time::sleep(limit) => {
+                bail!("waited {limit:?} in vain for {what}; the end of the operator's log:\n{}", operator.log_tail())
+            }
+        }
+    }
+}
+
+/// The time that so many calls take at the full rate of the budget.
+pub fn at_budget(calls: usize) -> Duration {
+    Duration::from_secs_f64(number(calls) * 60.0 / f64::from(BUDGET))
+}
+
+/// Tells a person what is going on.
+pub fn say(what: &str) {
+    eprintln!("bench: {what}");
+}
+
+/// Installs CRDs, roles and service account as the chart does. Returns the kubeconfig of the service account: the
+/// operator works with the rights it has in production.
+async fn install(control_plane: &ControlPlane, root: &Path) -> Result<PathBuf> {
+    for namespace in [OPERATOR_NAMESPACE, NAMESPACE] {
+        control_plane
+            .kubectl(["create", "namespace", namespace])
+            .await?
+            .ok()?;
+    }
+    let crds = root.join("crds");
+    control_plane
+        .kubectl(["apply".as_ref(), "--filename".as_ref(), crds.as_os_str()])
+        .await?
+        .ok()?;
+    control_plane
+        .kubectl([
+            "wait",
+            "--for=condition=Established",
+            "crd",
+            "--all",
+            "--timeout=60s",
+        ])
+        .await?
+        .ok()?;
+    let chart = root.join("charts/composio-operator");
+    let name = format!("serviceAccount.name={SERVICE_ACCOUNT}");
+    let mut args = vec![
+        "template".as_ref(),
+        "composio-operator".as_ref(),
+        chart.as_os_str(),
+    ];
+    args.extend(["--namespace", OPERATOR_NAMESPACE, "--set", &name].map(AsRef::<std::ffi::OsStr>::as_ref));
+    for template in ["templates/rbac.yaml", "templates/serviceaccount.yaml"] {
+        args.extend(["--show-only", template].map(AsRef::<std::ffi::OsStr>::as_ref));
+    }
+    let manifests = control_plane.helm(args).await?.ok()?;
+    control_plane.kubectl_apply(&manifests).await?.ok()?;
+    control_plane
+        .service_account_kubeconfig(OPERATOR_NAMESPACE, SERVICE_ACCOUNT)
+        .await
+}
+
+async fn client(control_plane: &ControlPlane) -> Result<kube::Client> {
+    let kubeconfig = Kubeconfig::from_yaml(&control_plane.kubeconfig_yaml()?)?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(kube::Client::try_from(config)?)
+}
