@@ -26,8 +26,7 @@ use xtask::control_plane::tools::Tool;
 
 use self::machine::Machine;
 use self::objects::Polling;
-use self::phases::Scale;
-use self::report::Figure;
+use self::phases::{Findings, Scale};
 use self::stage::{BUDGET, LATENCY, Stage, say};
 
 /// Objects of a run, unless something else is asked for.
@@ -109,16 +108,16 @@ pub async fn run(args: Args) -> Result<()> {
         phases::all(&stage, &scale).await
     };
     // What is interrupted is dropped, and takes its processes with it.
-    let figures = tokio::select! {
-        figures = measure => figures?,
+    let findings = tokio::select! {
+        findings = measure => findings?,
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
         _ = hangup.recv() => bail!("the terminal is gone"),
     };
-    publish(&args, &scale, &machine, &figures)
+    publish(&args, &scale, &machine, &findings)
 }
 
-fn publish(args: &Args, scale: &Scale, machine: &Machine, figures: &[Figure]) -> Result<()> {
+fn publish(args: &Args, scale: &Scale, machine: &Machine, findings: &Findings) -> Result<()> {
     let profile = args.profile.as_str();
     let Scale {
         objects,
@@ -129,7 +128,7 @@ fn publish(args: &Args, scale: &Scale, machine: &Machine, figures: &[Figure]) ->
     let text = format!(
         "\n{objects} objects, {profile} build; Composio: {} ms latency, {BUDGET} calls a minute\n{machine}\n\n{}",
         LATENCY.as_millis(),
-        report::table(figures)
+        report::table(&findings.figures)
     );
     std::io::stdout()
         .write_all(text.as_bytes())
@@ -146,6 +145,6 @@ fn publish(args: &Args, scale: &Scale, machine: &Machine, figures: &[Figure]) ->
         "budgetPerMinute": BUDGET,
         "finishedAt": jiff::Timestamp::now(),
     });
-    let report = serde_json::to_string_pretty(&report::json(machine, &setup, figures))?;
+    let report = serde_json::to_string_pretty(&report::json(machine, &setup, findings))?;
     std::fs::write(file, report + "\n").with_context(|| format!("cannot write {}", file.display()))
 }

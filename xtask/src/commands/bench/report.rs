@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::machine::Machine;
+use super::phases::Findings;
 
 /// What a number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -124,7 +125,8 @@ pub fn table(figures: &[Figure]) -> String {
 }
 
 /// Everything as JSON, for comparing runs.
-pub fn json(machine: &Machine, setup: &Value, figures: &[Figure]) -> Value {
+pub fn json(machine: &Machine, setup: &Value, findings: &Findings) -> Value {
+    let Findings { figures, calls } = findings;
     let figures: Vec<Value> = figures
         .iter()
         .map(|figure| {
@@ -133,7 +135,7 @@ pub fn json(machine: &Machine, setup: &Value, figures: &[Figure]) -> Value {
             value
         })
         .collect();
-    json!({ "machine": machine, "setup": setup, "figures": figures })
+    json!({ "machine": machine, "setup": setup, "figures": figures, "calls": calls })
 }
 
 #[cfg(test)]
@@ -172,13 +174,17 @@ mod tests {
 
     #[test]
     fn json_names_each_figure() {
-        let machine = Machine::default();
-        let report = json(&machine, &json!({ "objects": 4 }), &figures());
+        let findings = Findings {
+            figures: figures(),
+            calls: composio_sim::Stats::default(),
+        };
+        let report = json(&Machine::default(), &json!({ "objects": 4 }), &findings);
         assert_eq!(report["setup"]["objects"], 4);
         assert_eq!(
             report["figures"][1],
             json!({ "id": "a.time", "what": "p50", "value": 2.5, "unit": "seconds", "atMost": 2.3, "met": false })
         );
         assert_eq!(report["figures"][2]["met"], Value::Null);
+        assert_eq!(report["calls"]["total"], 0);
     }
 }

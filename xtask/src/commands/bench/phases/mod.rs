@@ -8,6 +8,7 @@ mod settled;
 use std::time::Duration;
 
 use anyhow::Result;
+use composio_sim::Stats;
 
 use super::calls;
 use super::objects::Polling;
@@ -35,8 +36,16 @@ pub struct Scale {
     pub polling: Polling,
 }
 
-/// Runs all phases and returns their figures.
-pub async fn all(stage: &Stage, scale: &Scale) -> Result<Vec<Figure>> {
+/// What a run has found.
+pub struct Findings {
+    /// The numbers, in the order in which they were measured.
+    pub figures: Vec<Figure>,
+    /// Every call to Composio, by operation and status: what to look at when a number surprises.
+    pub calls: Stats,
+}
+
+/// Runs all phases.
+pub async fn all(stage: &Stage, scale: &Scale) -> Result<Findings> {
     let mut figures = Vec::new();
     say("starting the operator");
     let operator = stage.start_operator(1).await?;
@@ -51,7 +60,10 @@ pub async fn all(stage: &Stage, scale: &Scale) -> Result<Vec<Figure>> {
 
     figures.extend(whole_run(stage, scale)?);
     operator.stop().await?;
-    Ok(figures)
+    Ok(Findings {
+        figures,
+        calls: stage.simulator().stats(),
+    })
 }
 
 /// Figures about the run as a whole.

@@ -46,7 +46,7 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
     Ok(vec![
         Figure::new(
             "pending.timeUntilLinked",
-            format!("pending: all have links (one call each at the budget's rate: {bound:.0} s)"),
+            format!("pending: all have links (budget alone: {bound:.0} s)"),
             Unit::Seconds,
             until_linked,
         ),
@@ -66,7 +66,7 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
         .at_most(f64::from(BUDGET)),
         Figure::new(
             "pending.timeBetweenLooksP50",
-            format!("pending: time between two looks, p50 (cadence {cadence} s)"),
+            format!("pending: time between looks, p50 (cadence {cadence} s)"),
             Unit::Seconds,
             calls::time_between_looks(&calls, 50),
         ),

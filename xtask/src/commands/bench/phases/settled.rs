@@ -44,12 +44,12 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
     // Until each has been looked at once more, at the new cadence.
     stage.pass(operator, period).await?;
     let versions = stage.objects().versions().await?;
-    let (writes, newest) = (stage.api_writes().await?, stage.newest_call());
+    let (before, newest) = (stage.api_writes().await?, stage.newest_call());
     let (processor, began) = (operator.processor_time()?, Instant::now());
     stage.pass(operator, observation).await?;
     let processor = (operator.processor_time()? - processor) / began.elapsed().as_secs_f64();
     let looks = Looks::of(&stage.simulator().calls_after(newest));
-    let writes = stage.api_writes().await? - writes;
+    let writes = stage.api_writes().await? - before;
     let written = changed(&versions, &stage.objects().versions().await?);
     if !looks.others.is_empty() {
         say(&format!("calls besides looks: {}", looks.describe_others()));
@@ -60,11 +60,15 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
     Ok(vec![
         Figure::new(
             "settled.timeUntilSettled",
-            format!(
-                "settled: all connected and identified (one call each at the budget's rate: {bound:.0} s)"
-            ),
+            format!("settled: all identified (budget alone: {bound:.0} s)"),
             Unit::Seconds,
             until_settled,
+        ),
+        Figure::new(
+            "settled.apiWritesBefore",
+            "settled: writes per object on the way there",
+            Unit::Ratio,
+            before / number(*objects),
         ),
         Figure::new(
             "settled.objectsWritten",
