@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use composio_sim::Call;
+use jiff::Timestamp;
 
 use super::statistics::{number, percentile};
 
@@ -15,7 +16,7 @@ pub struct Looks {
     /// Calls that read accounts by id, alone or many at once.
     pub calls: usize,
     /// Accounts looked at, each look counted.
-    pub looks: usize,
+    pub accounts: usize,
     /// Every other call, by `METHOD route`.
     pub others: BTreeMap<String, usize>,
 }
@@ -28,7 +29,7 @@ impl Looks {
             let looked_at = accounts_looked_at(call).len();
             if looked_at > 0 {
                 counted.calls += 1;
-                counted.looks += looked_at;
+                counted.accounts += looked_at;
             } else {
                 *counted.others.entry(call.operation()).or_default() += 1;
             }
@@ -38,7 +39,7 @@ impl Looks {
 
     /// Calls per account looked at; `None` if none was.
     pub fn calls_per_look(&self) -> Option<f64> {
-        (self.looks > 0).then(|| number(self.calls) / number(self.looks))
+        (self.accounts > 0).then(|| number(self.calls) / number(self.accounts))
     }
 
     /// The other calls in words, such as `3 GET /auth_configs`.
@@ -74,6 +75,20 @@ pub fn seen(calls: &[Call]) -> HashSet<String> {
         .filter(|call| call.status == Some(200))
         .flat_map(accounts_looked_at)
         .collect()
+}
+
+/// When each account was first looked at with success.
+pub fn first_looks(calls: &[Call]) -> HashMap<String, Timestamp> {
+    let mut first = HashMap::new();
+    for call in in_order(calls)
+        .into_iter()
+        .filter(|call| call.status == Some(200))
+    {
+        for id in accounts_looked_at(call) {
+            first.entry(id).or_insert(call.time);
+        }
+    }
+    first
 }
 
 /// Seconds between two looks at the same account: the given percentile over all of them.
@@ -118,14 +133,11 @@ fn in_order(calls: &[Call]) -> Vec<&Call> {
 }
 
 fn seconds(call: &Call) -> f64 {
-    call.time
-        .duration_since(jiff::Timestamp::UNIX_EPOCH)
-        .as_secs_f64()
+    call.time.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use serde_json::Value;
 
     use super::*;
@@ -179,7 +191,7 @@ mod tests {
             inventory(2),
         ];
         let looks = Looks::of(&calls);
-        assert_eq!((looks.calls, looks.looks), (2, 4));
+        assert_eq!((looks.calls, looks.accounts), (2, 4));
         assert_eq!(looks.calls_per_look(), Some(0.5));
         assert_eq!(looks.describe_others(), "2 GET /connected_accounts");
         assert_eq!(Looks::of(&[]).calls_per_look(), None);
@@ -204,6 +216,17 @@ mod tests {
         assert_eq!(time_between_looks(&calls, 1), Some(3.0));
         assert_eq!(time_between_looks(&calls, 100), Some(4.0));
         assert_eq!(time_between_looks(&calls[..1], 50), None);
+    }
+
+    #[test]
+    fn the_first_look_is_the_first_that_was_answered() {
+        let calls = [
+            list(9, "ca_1", 200),
+            list(5, "ca_1,ca_2", 429),
+            list(7, "ca_1", 200),
+        ];
+        let expected = HashMap::from([("ca_1".to_owned(), Timestamp::from_second(7).unwrap())]);
+        assert_eq!(first_looks(&calls), expected);
     }
 
     #[test]

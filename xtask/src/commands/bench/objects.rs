@@ -101,6 +101,13 @@ impl Sightings {
             .filter_map(|object| object.account.as_deref())
     }
 
+    /// The accounts of all objects that reached it, and when they did.
+    pub fn accounts_at(&self, milestone: Milestone) -> impl Iterator<Item = (&str, Instant)> {
+        self.objects
+            .values()
+            .filter_map(move |object| Some((object.account.as_deref()?, *object.reached.get(&milestone)?)))
+    }
+
     fn note(&mut self, name: String, status: &Value, now: Instant) {
         let object = self.objects.entry(name).or_default();
         if let Some(account) = status["connectedAccountId"].as_str() {

@@ -13,8 +13,8 @@ use super::exposition;
 use super::machine::{field, kibibytes};
 
 const NAME: &str = "composio-operator";
-const START_LIMIT: Duration = Duration::from_secs(60);
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
+const STOP_LIMIT: Duration = Duration::from_mins(1);
 /// Lines of its log that an error quotes.
 const QUOTED_LINES: usize = 20;
 const READY_INTERVAL: Duration = Duration::from_millis(10);
@@ -118,11 +118,9 @@ impl Operator {
             .send()
             .await?
             .error_for_status()?;
-        Ok(exposition::sum(
-            &answer.text().await?,
-            "composio_operator_reconcile_total",
-            &[],
-        ))
+        let text = answer.text().await?;
+        let passes = exposition::samples(&text, "composio_operator_reconcile_total");
+        Ok(passes.map(|(_, count)| count).sum())
     }
 
     /// Resident memory now, in MiB.

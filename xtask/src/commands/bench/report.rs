@@ -126,7 +126,11 @@ pub fn table(figures: &[Figure]) -> String {
 
 /// Everything as JSON, for comparing runs.
 pub fn json(machine: &Machine, setup: &Value, findings: &Findings) -> Value {
-    let Findings { figures, calls } = findings;
+    let Findings {
+        figures,
+        calls,
+        api_writes,
+    } = findings;
     let figures: Vec<Value> = figures
         .iter()
         .map(|figure| {
@@ -135,12 +139,13 @@ pub fn json(machine: &Machine, setup: &Value, findings: &Findings) -> Value {
             value
         })
         .collect();
-    json!({ "machine": machine, "setup": setup, "figures": figures, "calls": calls })
+    json!({ "machine": machine, "setup": setup, "figures": figures, "calls": calls, "apiWrites": api_writes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::bench::stage::ApiWrites;
 
     fn figures() -> Vec<Figure> {
         vec![
@@ -177,6 +182,7 @@ mod tests {
         let findings = Findings {
             figures: figures(),
             calls: composio_sim::Stats::default(),
+            api_writes: ApiWrites::default(),
         };
         let report = json(&Machine::default(), &json!({ "objects": 4 }), &findings);
         assert_eq!(report["setup"]["objects"], 4);

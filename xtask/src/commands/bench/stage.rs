@@ -1,11 +1,13 @@
 //! Everything a run needs besides the operator: the control plane, the simulated Composio, the objects.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use composio_sim::{ApiKey, Call, Config, Simulator};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde::Serialize;
 use tempfile::TempDir;
 use tokio::time::MissedTickBehavior;
 use xtask::control_plane::binaries::Binaries;
@@ -25,6 +27,10 @@ const API_KEY: &str = "ak_benchmark";
 const NAMESPACE: &str = "bench";
 const OPERATOR_NAMESPACE: &str = "composio-operator";
 const SERVICE_ACCOUNT: &str = "composio-operator";
+/// What the operator may write.
+const WRITTEN: [&str; 3] = ["redditconnections", "secrets", "events"];
+/// Verbs of the API server's metrics that write.
+const WRITES: [&str; 6] = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"];
 /// How often a long wait tells how far it has come.
 const NEWS_INTERVAL: Duration = Duration::from_secs(10);
 /// Waited beyond the time that the budget alone would take.
@@ -105,21 +111,14 @@ impl Stage {
         self.launch.start(number).await
     }
 
-    /// Writes the API server has served so far on what the operator may write: objects, Secrets and events.
-    pub async fn api_writes(&self) -> Result<f64> {
+    /// Writes the API server has served so far on what the operator may write.
+    pub async fn api_writes(&self) -> Result<ApiWrites> {
         let text = self
             .control_plane
             .kubectl(["get", "--raw=/metrics"])
             .await?
             .ok()?;
-        let allowed: &[(&str, &[&str])] = &[
-            ("resource", &["redditconnections", "secrets", "events"]),
-            (
-                "verb",
-                &["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"],
-            ),
-        ];
-        Ok(exposition::sum(&text, "apiserver_request_total", allowed))
+        Ok(ApiWrites::read(&text))
     }
 
     /// Waits until `count` objects have come that far, and tells how it goes.
@@ -170,6 +169,35 @@ impl Stage {
                 bail!("waited {limit:?} in vain for {what}; the end of the operator's log:\n{}", operator.log_tail())
             }
         }
+    }
+}
+
+/// Writes of objects, Secrets and events, as in `APPLY redditconnections/status`, by how often the API server was asked
+/// for them. Requests that failed or changed nothing count as well.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ApiWrites(BTreeMap<String, f64>);
+
+impl ApiWrites {
+    /// Reads them from the API server's metrics.
+    fn read(metrics: &str) -> Self {
+        let mut writes = BTreeMap::new();
+        for (labels, count) in exposition::samples(metrics, "apiserver_request_total") {
+            let get = |label| labels.get(label).unwrap_or_default();
+            let (verb, resource) = (get("verb"), get("resource"));
+            if WRITTEN.contains(&resource) && WRITES.contains(&verb) {
+                let target = match get("subresource") {
+                    "" => resource.to_owned(),
+                    subresource => format!("{resource}/{subresource}"),
+                };
+                *writes.entry(format!("{verb} {target}")).or_default() += count;
+            }
+        }
+        Self(writes)
+    }
+
+    /// All together.
+    pub fn total(&self) -> f64 {
+        self.0.values().sum()
     }
 }
 
@@ -229,4 +257,33 @@ async fn client(control_plane: &ControlPlane) -> Result<kube::Client> {
     let kubeconfig = Kubeconfig::from_yaml(&control_plane.kubeconfig_yaml()?)?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(kube::Client::try_from(config)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_are_told_by_verb_and_resource() {
+        let metrics = r#"
+apiserver_request_total{code="200",resource="redditconnections",subresource="status",verb="APPLY"} 7
+apiserver_request_total{code="409",resource="redditconnections",subresource="status",verb="APPLY"} 1
+apiserver_request_total{code="201",resource="events",subresource="",verb="POST"} 2
+apiserver_request_total{code="200",resource="secrets",subresource="",verb="GET"} 40
+apiserver_request_total{code="200",resource="leases",subresource="",verb="PUT"} 80
+"#;
+        let writes = ApiWrites::read(metrics);
+        let expected = [("APPLY redditconnections/status", 8.0), ("POST events", 2.0)];
+        assert_eq!(
+            writes.0,
+            expected.map(|(what, count)| (what.to_owned(), count)).into()
+        );
+        assert_eq!([writes.total(), ApiWrites::read("").total()], [10.0, 0.0]);
+    }
+
+    #[test]
+    fn the_budget_alone_takes_a_minute_for_a_minutes_calls() {
+        assert_eq!(at_budget(2_000), Duration::from_mins(1));
+        assert_eq!(at_budget(0), Duration::ZERO);
+    }
 }

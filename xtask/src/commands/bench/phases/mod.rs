@@ -14,7 +14,7 @@ use super::calls;
 use super::objects::Polling;
 use super::operator::Operator;
 use super::report::{Figure, Unit};
-use super::stage::{BUDGET, Stage, say};
+use super::stage::{ApiWrites, BUDGET, Stage, say};
 use super::statistics::{interpolate, number};
 
 /// Resident memory, in MiB, that so many objects may cost.
@@ -42,6 +42,8 @@ pub struct Findings {
     pub figures: Vec<Figure>,
     /// Every call to Composio, by operation and status: what to look at when a number surprises.
     pub calls: Stats,
+    /// Every write on the API server, by verb and resource.
+    pub api_writes: ApiWrites,
 }
 
 /// Runs all phases.
@@ -62,6 +64,7 @@ pub async fn all(stage: &Stage, scale: &Scale) -> Result<Findings> {
     operator.stop().await?;
     Ok(Findings {
         figures,
+        api_writes: stage.api_writes().await?,
         calls: stage.simulator().stats(),
     })
 }

@@ -1,6 +1,7 @@
 //! Many objects at once wait for their people.
 
 use anyhow::Result;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{CALLS_PER_LOOK, Scale, memory};
@@ -9,7 +10,7 @@ use crate::commands::bench::objects::Milestone;
 use crate::commands::bench::operator::Operator;
 use crate::commands::bench::report::{Figure, Unit};
 use crate::commands::bench::stage::{BUDGET, Stage, at_budget, say};
-use crate::commands::bench::statistics::number;
+use crate::commands::bench::statistics::{number, percentile};
 
 /// Creates the objects, waits until all have links, and observes them.
 pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Result<Vec<Figure>> {
@@ -25,6 +26,7 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
     say("waiting for their links");
     stage.reach(operator, Milestone::Linked, *objects).await?;
     let linked = stage.objects().sightings().last(Milestone::Linked);
+    let calls_until_linked = stage.simulator().calls().len();
     let until_linked = linked.map(|last| last.duration_since(started).as_secs_f64());
 
     let settling = std::time::Duration::from_secs(u64::from(polling.fast) * 2);
@@ -41,6 +43,7 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
     if !looks.others.is_empty() {
         say(&format!("other calls meanwhile: {}", looks.describe_others()));
     }
+    let first_looks = link_to_first_look(stage);
     let bound = at_budget(*objects).as_secs_f64();
     let cadence = polling.fast;
     Ok(vec![
@@ -49,6 +52,18 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
             format!("pending: all have links (budget alone: {bound:.0} s)"),
             Unit::Seconds,
             until_linked,
+        ),
+        Figure::new(
+            "pending.callsPerLink",
+            "pending: calls until then, per object",
+            Unit::Ratio,
+            number(calls_until_linked) / number(*objects),
+        ),
+        Figure::new(
+            "pending.firstLookP99",
+            format!("pending: link to first look, p99 (cadence {cadence} s)"),
+            Unit::Seconds,
+            percentile(&first_looks, 99),
         ),
         Figure::new(
             "pending.callsPerLook",
@@ -84,4 +99,20 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
         ),
         memory("pending.memory", "pending: memory", operator, *objects)?,
     ])
+}
+
+/// Seconds between the watch event that showed a link and the first look at its account, for each account that was
+/// looked at.
+fn link_to_first_look(stage: &Stage) -> Vec<f64> {
+    // The simulator tells wall-clock time; this moment is known by both clocks.
+    let (instant, timestamp) = (Instant::now(), Timestamp::now());
+    let first = calls::first_looks(&stage.simulator().calls());
+    let seen = stage.objects().sightings();
+    seen.accounts_at(Milestone::Linked)
+        .filter_map(|(account, linked)| {
+            let linked_ago = instant.duration_since(linked).as_secs_f64();
+            let looked_ago = timestamp.duration_since(*first.get(account)?).as_secs_f64();
+            Some(linked_ago - looked_ago)
+        })
+        .collect()
 }

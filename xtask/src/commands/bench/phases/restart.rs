@@ -29,14 +29,14 @@ pub async fn measure(stage: &Stage, operator: Operator, scale: &Scale) -> Result
     say("restarting the operator");
     operator.stop().await?;
     let versions = stage.objects().versions().await?;
-    let (writes, newest) = (stage.api_writes().await?, stage.newest_call());
+    let (before, newest) = (stage.api_writes().await?, stage.newest_call());
     let operator = stage.start_operator(2).await?;
     let ready = operator.started().elapsed().as_secs_f64();
     let watching = reconciled(stage, &operator, newest);
     let (last_pass, passes) = stage
         .within(&operator, LIMIT, "all objects to be reconciled", watching)
         .await?;
-    let writes = stage.api_writes().await? - writes;
+    let writes = stage.api_writes().await?.total() - before.total();
     let written = changed(&versions, &stage.objects().versions().await?);
     let figures = vec![
         Figure::new("restart.ready", "restart: ready", Unit::Seconds, ready),
