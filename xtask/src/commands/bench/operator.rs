@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::time::Instant;
 use xtask::supervised::{Program, Signal, Supervised};
 
@@ -57,14 +58,16 @@ pub struct Launch {
     pub composio: String,
     /// The key for it.
     pub api_key: String,
-    /// Where logs go.
-    pub directory: PathBuf,
+    /// Where logs go; it ends with the benchmark.
+    pub directory: TempDir,
 }
 
 impl Launch {
     /// Starts it, with default settings but for its address. `number` tells the logs apart.
     pub async fn start(&self, number: usize) -> Result<Operator> {
-        let program = Program::new(&self.path, self.directory.join(format!("operator-{number}.log")))
+        let log = self.directory.path().join(format!("operator-{number}.log"));
+        let program = Program::new(&self.path, log)
+            .remove_if_abandoned(&self.directory)
             .args(["run", "--http-listen", "127.0.0.1:0", "--log-format", "json"])
             .env("KUBECONFIG", &self.kubeconfig)
             .env("COMPOSIO_BASE_URL", &self.composio)
