@@ -37,8 +37,7 @@ const QUICK_OBJECTS: usize = 100;
 /// What to measure, and how.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Number of objects; 1000, or 100 with --quick. Links live ten minutes and Composio's budget allows 2000 a
-    /// minute, so that more than about 10000 cannot all be pending at once.
+    /// Number of objects; 1000, or 100 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     objects: Option<u32>,
 

@@ -135,9 +135,8 @@ impl Stage {
                 }
             }
         };
-        let limit = at_budget(count).mul_f64(3.0) + PATIENCE;
         let what = format!("{count} objects that are {}", milestone.as_str());
-        self.within(operator, limit, &what, telling).await
+        self.within(operator, patience(count), &what, telling).await
     }
 
     /// Lets time pass, unless something breaks.
@@ -201,6 +200,11 @@ impl ApiWrites {
 /// The time that so many calls take at the full rate of the budget.
 pub fn at_budget(calls: usize) -> Duration {
     Duration::from_secs_f64(number(calls) * 60.0 / f64::from(BUDGET))
+}
+
+/// How long to wait for something that takes so many calls, before it counts as failed.
+pub fn patience(calls: usize) -> Duration {
+    at_budget(calls) * 4 + PATIENCE
 }
 
 /// Tells a person what is going on.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use composio_sim::DeedError;
 use tokio::time::Instant;
 
 use super::Scale;
@@ -37,16 +38,15 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
             .pass(operator, when.saturating_duration_since(Instant::now()))
             .await?;
         // Evenly over all objects, so that they are of many batches.
-        let name = name(person * objects / people);
-        clicks.push((click(stage, &name)?, name));
+        clicks.push(click_from(stage, person * objects / people, *objects)?);
     }
     stage.reach(operator, Milestone::Connected, *people).await?;
 
     let seen = stage.objects().sightings();
     let waits: Vec<f64> = clicks
         .iter()
-        .filter_map(|(clicked, name)| {
-            let connected = seen.reached(name, Milestone::Connected)?;
+        .filter_map(|(clicked, number)| {
+            let connected = seen.reached(&name(*number), Milestone::Connected)?;
             Some(connected.duration_since(*clicked).as_secs_f64())
         })
         .collect();
@@ -60,14 +60,28 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
     ])
 }
 
-/// Opens the object's link and agrees. Returns when that was.
-pub fn click(stage: &Stage, name: &str) -> Result<Instant> {
+/// Completes the link of object `first`, or of the next one whose link has not run out. Returns when, and which it was.
+fn click_from(stage: &Stage, first: usize, objects: usize) -> Result<(Instant, usize)> {
+    for number in (first..objects).chain(0..first) {
+        if let Some(clicked) = click(stage, &name(number))? {
+            return Ok((clicked, number));
+        }
+    }
+    bail!("every link has run out: there are more objects than can be pending at once")
+}
+
+/// Opens the object's link and agrees. Returns when that was; `None` if the link has run out.
+pub fn click(stage: &Stage, name: &str) -> Result<Option<Instant>> {
     let account = stage.objects().sightings().account(name).map(str::to_owned);
     let account = account.with_context(|| format!("{name} has no account"))?;
-    let refused =
-        || format!("{name} cannot be connected; are there more objects than can be pending at once?");
-    stage.simulator().open(&account).with_context(refused)?;
     let now = Instant::now();
-    stage.simulator().consent(&account, None).with_context(refused)?;
-    Ok(now)
+    let simulator = stage.simulator();
+    match simulator
+        .open(&account)
+        .and_then(|_| simulator.consent(&account, None))
+    {
+        Ok(_) => Ok(Some(now)),
+        // The account of a link that ran out is deleted once there is a new one, a moment before the watch shows that.
+        Err(DeedError::Refused(_) | DeedError::NoAccount(_)) => Ok(None),
+    }
 }

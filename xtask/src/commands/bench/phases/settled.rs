@@ -11,32 +11,18 @@ use crate::commands::bench::calls::Looks;
 use crate::commands::bench::objects::{Milestone, changed, name};
 use crate::commands::bench::operator::Operator;
 use crate::commands::bench::report::{Figure, Unit};
-use crate::commands::bench::stage::{Stage, at_budget, say};
+use crate::commands::bench::stage::{Stage, at_budget, patience, say};
 use crate::commands::bench::statistics::number;
 
+/// Whoever finds that their link has run out tries the new one after this time.
+const COME_BACK: Duration = Duration::from_secs(1);
 /// Periods of the settled cadence that are observed.
 const PERIODS: u32 = 2;
 
 /// Connects everybody else, waits until all is known, and observes that nothing happens.
 pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Result<Vec<Figure>> {
     let Scale { objects, polling, .. } = scale;
-    let waiting: Vec<String> = {
-        let seen = stage.objects().sightings();
-        (0..*objects)
-            .map(name)
-            .filter(|name| seen.reached(name, Milestone::Connected).is_none())
-            .collect()
-    };
-    say(&format!("{} people complete their links at once", waiting.len()));
-    let started = Instant::now();
-    for name in &waiting {
-        click(stage, name)?;
-    }
-    stage.reach(operator, Milestone::Settled, *objects).await?;
-    let settled = stage.objects().sightings().last(Milestone::Settled);
-    let until_settled = settled
-        .filter(|_| !waiting.is_empty())
-        .map(|last| last.duration_since(started).as_secs_f64());
+    let (people, until_settled) = connect_everybody(stage, operator, *objects).await?;
 
     let period = Duration::from_secs(u64::from(polling.settled));
     let observation = period * PERIODS;
@@ -56,7 +42,7 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
     }
 
     let over = format!("in {PERIODS} periods of {} s", polling.settled);
-    let bound = at_budget(waiting.len()).as_secs_f64();
+    let bound = at_budget(people).as_secs_f64();
     Ok(vec![
         Figure::new(
             "settled.timeUntilSettled",
@@ -112,4 +98,52 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
             operator.peak_memory()?,
         ),
     ])
+}
+
+/// All who have not yet done so complete their links. Returns how many they were, and the seconds until everything was
+/// known about everybody.
+async fn connect_everybody(
+    stage: &Stage,
+    operator: &Operator,
+    objects: usize,
+) -> Result<(usize, Option<f64>)> {
+    let mut waiting: Vec<String> = {
+        let seen = stage.objects().sightings();
+        (0..objects)
+            .map(name)
+            .filter(|name| seen.reached(name, Milestone::Connected).is_none())
+            .collect()
+    };
+    say(&format!("{} people complete their links at once", waiting.len()));
+    let started = Instant::now();
+    let people = waiting.len();
+    let clicking = async {
+        loop {
+            let mut refused = Vec::new();
+            for name in waiting {
+                if click(stage, &name)?.is_none() {
+                    refused.push(name);
+                }
+            }
+            if refused.is_empty() {
+                return Ok(());
+            }
+            waiting = refused;
+            tokio::time::sleep(COME_BACK).await;
+        }
+    };
+    stage
+        .within(
+            operator,
+            patience(objects),
+            "new links for those that ran out",
+            clicking,
+        )
+        .await?;
+    stage.reach(operator, Milestone::Settled, objects).await?;
+    let settled = stage.objects().sightings().last(Milestone::Settled);
+    let until_settled = settled
+        .filter(|_| people > 0)
+        .map(|last| last.duration_since(started).as_secs_f64());
+    Ok((people, until_settled))
 }
