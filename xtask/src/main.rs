@@ -16,6 +16,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure the operator against a real control plane and a simulated Composio, and print what was found.
+    Bench(commands::bench::Args),
     /// Start a control plane, print the path of its kubeconfig, and run until stopped (Ctrl-C or SIGTERM).
     Cluster,
     /// Prepare the programs of the control plane (etcd, kube-apiserver, kubectl, helm, ...).
@@ -32,6 +34,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Bench(args) => commands::bench::run(args).await,
         Command::Cluster => commands::cluster::run().await,
         Command::ControlPlane(command) => commands::control_plane::run(&command),
         Command::Crds(args) => commands::crds::run(&args),

@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub mod bench;
 pub mod cluster;
 pub mod control_plane;
 pub mod crds;

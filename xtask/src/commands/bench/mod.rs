@@ -1,0 +1,149 @@
+//! `cargo xtask bench`: what the operator costs and how fast it is, measured from outside.
+//!
+//! One run goes through the life of many objects: nothing yet, pending, consented, settled, and a restart with all of
+//! them. `docs/benchmarks.md` explains each figure.
+
+mod calls;
+mod exposition;
+mod machine;
+mod objects;
+mod operator;
+mod phases;
+mod report;
+mod stage;
+mod statistics;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use xtask::control_plane::binaries::{Binaries, Sources};
+use xtask::control_plane::tools::Tool;
+
+use self::machine::Machine;
+use self::objects::Polling;
+use self::phases::{Findings, Scale};
+use self::stage::{BUDGET, LATENCY, Stage, say};
+
+/// Objects of a run, unless something else is asked for.
+const OBJECTS: usize = 1_000;
+/// The same with `--quick`.
+const QUICK_OBJECTS: usize = 100;
+
+/// What to measure, and how.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Number of objects; 1000, or 100 with --quick.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    objects: Option<u32>,
+
+    /// Fewer objects and shorter observation: a few minutes less, and coarser figures.
+    #[arg(long)]
+    quick: bool,
+
+    /// How the operator is built. Figures of dev builds say little about time and memory.
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    profile: Profile,
+
+    /// Also write everything as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// A profile of cargo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Profile {
+    Release,
+    Dev,
+}
+
+impl Profile {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "dev",
+        }
+    }
+}
+
+impl Args {
+    fn scale(&self) -> Scale {
+        let objects = self
+            .objects
+            .map_or(if self.quick { QUICK_OBJECTS } else { OBJECTS }, |objects| {
+                usize::try_from(objects).unwrap_or(usize::MAX)
+            });
+        Scale {
+            objects,
+            observation: Duration::from_secs(if self.quick { 20 } else { 60 }),
+            people: objects.min(if self.quick { 25 } else { 100 }),
+            polling: Polling { fast: 4, settled: 10 },
+        }
+    }
+}
+
+/// Builds the operator, measures, and prints the table on standard output. Fails if something could not be measured; a
+/// target that is missed is a result, not a failure.
+pub async fn run(args: Args) -> Result<()> {
+    // Before signals are caught, so that Ctrl-C ends a build at once; and before the machine is looked at.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask lies in the workspace")?;
+    let binaries = Binaries::ensure(&Sources::from_env()?, &Tool::ALL)?;
+    say(&format!("building the operator ({})", args.profile.as_str()));
+    let program = operator::build(root, args.profile.as_str())?;
+    let machine = Machine::look();
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+
+    let scale = args.scale();
+    let measure = async {
+        let stage = Stage::set(root, program, binaries).await?;
+        phases::all(&stage, &scale).await
+    };
+    // What is interrupted is dropped, and takes its processes with it.
+    let findings = tokio::select! {
+        findings = measure => findings?,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+        _ = hangup.recv() => bail!("the terminal is gone"),
+    };
+    publish(&args, &scale, &machine, &findings)
+}
+
+fn publish(args: &Args, scale: &Scale, machine: &Machine, findings: &Findings) -> Result<()> {
+    let profile = args.profile.as_str();
+    let Scale {
+        objects,
+        observation,
+        people,
+        polling,
+    } = scale;
+    let text = format!(
+        "\n{objects} objects, {profile} build; Composio: {} ms latency, {BUDGET} calls a minute\n{machine}\n\n{}",
+        LATENCY.as_millis(),
+        report::table(&findings.figures)
+    );
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")?;
+    let Some(file) = &args.output else { return Ok(()) };
+    let setup = json!({
+        "objects": objects,
+        "people": people,
+        "profile": profile,
+        "observationSeconds": observation.as_secs(),
+        "fastSeconds": polling.fast,
+        "settledSeconds": polling.settled,
+        "latencyMs": LATENCY.as_secs_f64() * 1_000.0,
+        "budgetPerMinute": BUDGET,
+        "finishedAt": jiff::Timestamp::now(),
+    });
+    let report = serde_json::to_string_pretty(&report::json(machine, &setup, findings))?;
+    std::fs::write(file, report + "\n").with_context(|| format!("cannot write {}", file.display()))
+}

@@ -1,0 +1,108 @@
+//! The phases of a run, in the order of an object's life.
+
+mod consent;
+mod pending;
+mod restart;
+mod settled;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use composio_sim::Stats;
+
+use super::calls;
+use super::objects::Polling;
+use super::operator::Operator;
+use super::report::{Figure, Unit};
+use super::stage::{ApiWrites, BUDGET, Stage, say};
+use super::statistics::{interpolate, number};
+
+/// Resident memory, in MiB, that so many objects may cost.
+const MEMORY_TARGETS: [(f64, f64); 3] = [(0.0, 15.0), (1_000.0, 30.0), (10_000.0, 100.0)];
+/// Calls per account looked at: full requests would be 1/100.
+const CALLS_PER_LOOK: f64 = 1.0 / 90.0;
+/// An operator without objects is watched for so long before its memory is read.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// How much is measured.
+pub struct Scale {
+    /// Objects of the run.
+    pub objects: usize,
+    /// How long pending objects are observed.
+    pub observation: Duration,
+    /// People whose wait is measured one by one.
+    pub people: usize,
+    /// How the objects poll.
+    pub polling: Polling,
+}
+
+/// What a run has found.
+pub struct Findings {
+    /// The numbers, in the order in which they were measured.
+    pub figures: Vec<Figure>,
+    /// Every call to Composio, by operation and status: what to look at when a number surprises.
+    pub calls: Stats,
+    /// Every write on the API server, by verb and resource.
+    pub api_writes: ApiWrites,
+}
+
+/// Runs all phases.
+pub async fn all(stage: &Stage, scale: &Scale) -> Result<Findings> {
+    let mut figures = Vec::new();
+    say("starting the operator");
+    let operator = stage.start_operator(1).await?;
+    stage.pass(&operator, IDLE).await?;
+    figures.push(memory("idle.memory", "no objects: memory", &operator, 0)?);
+
+    figures.extend(pending::measure(stage, &operator, scale).await?);
+    figures.extend(consent::measure(stage, &operator, scale).await?);
+    figures.extend(settled::measure(stage, &operator, scale).await?);
+    let (operator, restarted) = restart::measure(stage, operator, scale).await?;
+    figures.extend(restarted);
+
+    figures.extend(whole_run(stage, scale)?);
+    operator.stop().await?;
+    Ok(Findings {
+        figures,
+        api_writes: stage.api_writes().await?,
+        calls: stage.simulator().stats(),
+    })
+}
+
+/// Figures about the run as a whole.
+fn whole_run(stage: &Stage, scale: &Scale) -> Result<Vec<Figure>> {
+    let calls = stage.all_calls()?;
+    let links = calls
+        .iter()
+        .filter(|call| call.operation() == "POST /connected_accounts/link")
+        .count();
+    Ok(vec![
+        Figure::new(
+            "run.linksPerObject",
+            "whole run: accounts made per object",
+            Unit::Ratio,
+            number(links) / number(scale.objects),
+        )
+        .at_most(1.0),
+        Figure::new(
+            "run.busiestMinute",
+            "whole run: most calls in any 60 s",
+            Unit::Count,
+            number(calls::busiest_minute(&calls)),
+        )
+        .at_most(f64::from(BUDGET)),
+        Figure::new(
+            "run.refusedCalls",
+            "whole run: calls refused with 429",
+            Unit::Count,
+            number(calls::refused(&calls)),
+        )
+        .at_most(0.0),
+    ])
+}
+
+/// Resident memory of the operator now, against the target for so many objects.
+fn memory(id: &'static str, what: &str, operator: &Operator, objects: usize) -> Result<Figure> {
+    let target = interpolate(&MEMORY_TARGETS, number(objects));
+    Ok(Figure::new(id, what, Unit::MiB, operator.memory()?).at_most(target))
+}
