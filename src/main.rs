@@ -17,9 +17,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the operator. Reads COMPOSIO_API_KEY, and the cluster from KUBECONFIG or the Pod's service account.
+    /// Run the operator. Reads `COMPOSIO_API_KEY`, and the cluster from KUBECONFIG or the Pod's service account.
     Run(Box<Settings>),
-    /// Print the CustomResourceDefinitions as YAML, ready for kubectl apply.
+    /// Print the `CustomResourceDefinitions` as YAML, ready for kubectl apply.
     Crds {
         /// Write one file per resource into this folder instead.
         #[arg(long, value_name = "FOLDER")]

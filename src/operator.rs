@@ -30,7 +30,7 @@ const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// The main loop beats this often; the process counts as dead after [`HEARTBEAT_MAX_AGE`] without a beat.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-const HEARTBEAT_MAX_AGE: Duration = Duration::from_secs(60);
+const HEARTBEAT_MAX_AGE: Duration = Duration::from_mins(1);
 
 /// Runs until SIGTERM or Ctrl-C, or until the leadership is lost.
 ///

@@ -29,11 +29,11 @@ pub struct Settings {
     #[arg(long, env = "COMPOSIO_REQUEST_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub composio_request_timeout: Duration,
 
-    /// Version of the Reddit toolkit whose tools are run, such as 20260424_00.
+    /// Version of the Reddit toolkit whose tools are run, such as `20260424_00`.
     #[arg(long, env = "REDDIT_TOOLKIT_VERSION", default_value = "latest")]
     pub reddit_toolkit_version: String,
 
-    /// Namespaces that may use the operator's own API key (COMPOSIO_API_KEY) by naming no Secret; * for all.
+    /// Namespaces that may use the operator's own API key (`COMPOSIO_API_KEY`) by naming no Secret; * for all.
     #[arg(
         long,
         env = "SHARED_KEY_NAMESPACES",

@@ -157,6 +157,8 @@ mod tests {
 
     #[test]
     fn kstatus_rules_are_recognised() {
+        use Truth::{False, True, Unknown};
+
         let with = |ready, reconciling, stalled| {
             let mut c = vec![];
             set(&mut c, READY, ready, "R", "", None, at(0));
@@ -164,7 +166,6 @@ mod tests {
             set(&mut c, STALLED, stalled, "R", "", None, at(0));
             kstatus_violation(&c)
         };
-        use Truth::{False, True, Unknown};
         assert_eq!(with(True, False, False), None);
         assert_eq!(with(Unknown, False, False), None);
         assert_eq!(with(False, True, False), None);

@@ -25,7 +25,7 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`].
 pub const MANAGED_BY: &str = "composio-operator";
 
-/// Every CustomResourceDefinition, with the file name it is committed under in `crds/`.
+/// Every `CustomResourceDefinition`, with the file name it is committed under in `crds/`.
 pub fn custom_resource_definitions() -> Vec<(
     &'static str,
     k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,

@@ -125,7 +125,7 @@ pub struct RedditConnectionSpec {
     #[serde(default = "default_true")]
     pub enabled: bool,
 
-    /// Reddit user name that has to connect, without `u/`. Anybody else is refused (reason IdentityMismatch) and the
+    /// Reddit user name that has to connect, without `u/`. Anybody else is refused (reason `IdentityMismatch`) and the
     /// account made for them is disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
@@ -357,7 +357,7 @@ pub struct RedditConnectionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryStatus>,
 
-    /// Ready, Reconciling and Stalled after kstatus; Connected, Usable and ReauthRequired for this resource.
+    /// Ready, Reconciling and Stalled after kstatus; Connected, Usable and `ReauthRequired` for this resource.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,

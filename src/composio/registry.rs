@@ -17,10 +17,10 @@ use super::transport::http_client;
 use super::{ClientOptions, Error};
 
 /// A connection that nobody has asked for in this time, and that follows nothing, is dropped.
-const IDLE: Duration = Duration::from_secs(10 * 60);
+const IDLE: Duration = Duration::from_mins(10);
 
 /// How often idle connections are looked for.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// The beginning of the key's SHA-256 in hexadecimal: tells keys apart in logs without giving them away.
 pub fn fingerprint(key: &SecretString) -> String {
@@ -248,7 +248,7 @@ mod tests {
         let followed = registry.connection(&"ak_followed".into()).unwrap();
         followed
             .reader
-            .follow(&"owner", "ca_1", Duration::from_secs(3600), Priority::Background);
+            .follow(&"owner", "ca_1", Duration::from_hours(1), Priority::Background);
         let followed_fingerprint = followed.fingerprint().to_owned();
         drop(followed);
         tokio::time::advance(IDLE).await;
@@ -277,7 +277,7 @@ mod tests {
         for connection in [&one, &two] {
             connection
                 .reader
-                .follow(&"owner", "ca_1", Duration::from_secs(60), Priority::Pending);
+                .follow(&"owner", "ca_1", Duration::from_mins(1), Priority::Pending);
         }
         registry.unfollow(&"owner", Some(&two));
         assert_eq!((one.reader.followers(), two.reader.followers()), (0, 1));

@@ -19,9 +19,9 @@ use super::{CallObserver, ClientOptions, Error};
 /// Bodies are kept in memory whole; the largest legitimate ones, pages of tool schemas, stay far below.
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
 /// Longest `Retry-After` that is believed.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
 /// A rejected key is not tried again for this long.
-const REJECTION: Duration = Duration::from_secs(5 * 60);
+const REJECTION: Duration = Duration::from_mins(5);
 
 /// One call of the API.
 pub(super) struct Call {

@@ -70,7 +70,7 @@ impl Credentials {
         reference: Option<&SecretKeyRef>,
     ) -> Result<SecretString, Failure> {
         match reference {
-            Some(reference) => self.from_secret(namespace, reference).await,
+            Some(reference) => self.read_secret(namespace, reference).await,
             None => match &self.own_key {
                 Some(key) if self.shared_with.includes(namespace) => Ok(key.clone()),
                 Some(_) => Err(Failure::stalled(
@@ -87,7 +87,7 @@ impl Credentials {
         }
     }
 
-    async fn from_secret(&self, namespace: &str, reference: &SecretKeyRef) -> Result<SecretString, Failure> {
+    async fn read_secret(&self, namespace: &str, reference: &SecretKeyRef) -> Result<SecretString, Failure> {
         let place = (
             namespace.to_owned(),
             reference.name.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::composio;
+use crate::kube_io::explain::explain;
 
 /// Longest wait between two tries.
 pub const MAX_BACKOFF: Duration = Duration::from_mins(5);
@@ -219,8 +220,7 @@ impl From<&kube::Error> for Failure {
                 retry_after: Some(MAX_BACKOFF),
                 ..Self::waiting(Reason::KubernetesApi, status.message.clone(), None)
             },
-            kube::Error::Api(status) => Self::transient(Reason::KubernetesApi, status.message.clone()),
-            _ => Self::transient(Reason::KubernetesApi, "the Kubernetes API does not answer"),
+            _ => Self::transient(Reason::KubernetesApi, explain(error)),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::context::{Context, Owner};
 use super::reddit_connection::{self, Error};
 use crate::api::RedditConnection;
 use crate::api::reddit_connection::ConnectionState;
+use crate::kube_io::explain::explain;
 use crate::telemetry::metrics::Controller;
 use crate::telemetry::server::Readiness;
 
@@ -220,8 +221,20 @@ fn report(result: Result<String, ControllerError<Error, watcher::Error>>) {
         Err(ControllerError::ReconcilerFailed(error, object)) => {
             tracing::warn!(%object, %error, "pass ended early");
         }
-        Err(ControllerError::QueueError(error)) => tracing::warn!(%error, "watch interrupted"),
+        Err(ControllerError::QueueError(error)) => {
+            tracing::warn!(error = interruption(&error), "watch interrupted");
+        }
         Err(ControllerError::RunnerError(error)) => tracing::error!(%error, "runner failed"),
+    }
+}
+
+fn interruption(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => explain(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        watcher::Error::NoResourceVersion => error.to_string(),
     }
 }
 

@@ -33,9 +33,9 @@ const MAX_INSTANCE: usize = 128;
 const MAX_NAME: usize = 253;
 
 /// How long an event is remembered after it was last seen: client-go's time after which a series ends.
-const REMEMBER: Duration = Duration::from_secs(6 * 60);
+const REMEMBER: Duration = Duration::from_mins(6);
 /// Shortest time between two writes of one event's count; repetitions in between are added to the next.
-const COUNT_EVERY: Duration = Duration::from_secs(60);
+const COUNT_EVERY: Duration = Duration::from_mins(1);
 /// Most events remembered, some 3 MB. Beyond it the one seen longest ago is forgotten, which costs a duplicate at worst.
 const MAX_REMEMBERED: usize = 16_384;
 /// Longest time for one write: the caller waits for it.

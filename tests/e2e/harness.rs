@@ -236,21 +236,16 @@ impl World {
             }
             panic!("the watch of {name} ended");
         };
-        match tokio::time::timeout(PATIENCE, search).await {
-            Ok(object) => object,
-            Err(_) => panic!(
-                "{name} never {what}: {:#?}\ncalls: {:#?}\noperator: {}",
+        let Ok(object) = tokio::time::timeout(PATIENCE, search).await else {
+            let calls = self.simulator.calls();
+            let calls: Vec<_> = calls.iter().rev().take(10).map(Call::operation).collect();
+            panic!(
+                "{name} never {what}: {:#?}\ncalls: {calls:#?}\noperator: {}",
                 last.map(|object| object.status),
-                self.simulator
-                    .calls()
-                    .iter()
-                    .rev()
-                    .take(10)
-                    .map(Call::operation)
-                    .collect::<Vec<_>>(),
                 self.last_log()
-            ),
-        }
+            );
+        };
+        object
     }
 
     fn last_log(&self) -> String {

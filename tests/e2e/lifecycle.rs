@@ -89,6 +89,21 @@ async fn an_applied_object_becomes_connected_and_a_deleted_one_leaves_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleted_and_applied_again_at_once_it_gets_a_new_link() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    for round in 1..=3 {
+        world.create("again", json!({})).await;
+        world.link("again").await;
+        assert_eq!(world.links_made(), round);
+        world.delete("again").await;
+        // The garbage collector may not have come by for the Secret of the link.
+        world.vanishes("again").await;
+        assert!(world.live_accounts("again").is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_settled_object_is_left_alone() {
     let world = World::new().await;
     let _operator = world.operator();

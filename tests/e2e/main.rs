@@ -1,5 +1,10 @@
 //! End to end: the built operator with the chart's roles, a real Kubernetes API server, and a faithful Composio.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
 mod admission;
 mod crashes;
 mod harness;

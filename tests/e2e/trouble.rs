@@ -437,10 +437,10 @@ async fn an_object_edited_or_deleted_while_a_call_is_in_the_air_loses_nothing() 
         .inject(Rule::new(Fault::Hang { before_commit: false }).on(LINK.0, LINK.1));
     let from = world.simulator.calls().last().unwrap().seq;
     world.create("olaf", json!({})).await;
-    let hung = |call: &composio_sim::Call| call.seq > from && call.fault.as_deref() == Some("hang");
+    let is_stuck = |call: &composio_sim::Call| call.seq > from && call.fault.as_deref() == Some("hang");
     world
         .simulator
-        .wait_for_call(hung, crate::harness::PATIENCE)
+        .wait_for_call(is_stuck, crate::harness::PATIENCE)
         .await
         .unwrap();
     world.delete("olaf").await;

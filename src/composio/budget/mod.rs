@@ -50,7 +50,7 @@ impl Default for BudgetOptions {
     fn default() -> Self {
         Self {
             limit: 2000,
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
             patience: Duration::from_secs(5),
             interactive_patience: Duration::from_secs(20),
         }
@@ -394,7 +394,7 @@ mod tests {
             .collect();
         // 10 a second at most for 5 seconds
         assert!((300..=375).contains(&refused.len()), "{}", refused.len());
-        assert!(refused.iter().all(|wait| *wait <= Duration::from_secs(60)));
+        assert!(refused.iter().all(|wait| *wait <= Duration::from_mins(1)));
         assert_eq!(budget.snapshot().waiting, 0);
     }
 

@@ -32,7 +32,7 @@ const COLD_START: u64 = 10;
 /// Waiting time after a 429 that does not name one.
 const DEFAULT_REFUSAL: Duration = Duration::from_secs(10);
 /// Longest waiting time that is believed; a typo on the other side must not stop everything for a day.
-const LONGEST_REFUSAL: Duration = Duration::from_secs(15 * 60);
+const LONGEST_REFUSAL: Duration = Duration::from_mins(15);
 
 impl Priority {
     /// Share of the limit, in percent, that calls of this class leave to the classes above.
@@ -198,7 +198,7 @@ impl Pacer {
             self.limit = limit;
         }
         if let Some(window) = headers.window {
-            self.window = window.clamp(Duration::from_secs(1), Duration::from_secs(3600));
+            self.window = window.clamp(Duration::from_secs(1), Duration::from_hours(1));
         }
         let Some(counted) = headers.remaining else { return };
         // Calls made after this one were not counted by the server when it answered.

@@ -13,7 +13,7 @@ use super::{Look, Sight};
 use crate::composio::{Error, Priority};
 
 /// Shortest and longest time between two looks that can be asked for. Faster is a loop, slower is not following.
-pub(super) const CADENCES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(24 * 3600)];
+pub(super) const CADENCES: [Duration; 2] = [Duration::from_millis(100), Duration::from_hours(24)];
 /// What a look brought.
 #[derive(Debug)]
 pub(super) enum Outcome {

@@ -12,7 +12,7 @@ use crate::composio::{Error, Priority};
 /// First pause after a failure; it doubles from there.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest pause after a failure, where the error does not ask for a longer one.
-const LAST_RETRY: Duration = Duration::from_secs(60);
+const LAST_RETRY: Duration = Duration::from_mins(1);
 /// A failure that may pass by itself is told after this many in a row ...
 const PATIENCE_COUNT: u32 = 3;
 /// ... or after this long.

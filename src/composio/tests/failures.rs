@@ -47,7 +47,7 @@ async fn what_may_be_repeated_is_tried_three_times_when_that_can_help() {
 #[tokio::test]
 async fn a_slow_answer_is_a_timeout_and_only_reads_are_repeated() {
     let rig = Rig::new().await;
-    let slow = ok(account("ca_1", "u")).set_delay(Duration::from_secs(60));
+    let slow = ok(account("ca_1", "u")).set_delay(Duration::from_mins(1));
     rig.answers_in_turn("GET", ACCOUNT, vec![slow.clone(), ok(account("ca_1", "u"))])
         .await;
     rig.answers("POST", LINK, slow.clone()).await;

@@ -260,7 +260,7 @@ async fn a_reader_works_over_the_real_client() {
     let (sender, mut woken) = tokio::sync::mpsc::unbounded_channel();
     let wake = Arc::new(move |owner: &'static str| sender.send(owner).unwrap());
     let reader = AccountReader::start(rig.client.clone(), ReaderOptions::default(), wake);
-    let cadence = Duration::from_secs(60);
+    let cadence = Duration::from_mins(1);
     reader.follow(&"one", "ca_1", cadence, Priority::Pending);
     reader.follow(&"two", "ca_2", cadence, Priority::Pending);
     let mut heard = [woken.recv().await.unwrap(), woken.recv().await.unwrap()];

@@ -93,14 +93,13 @@ pub async fn act(
                 .map_or_else(|error| not_stored(&error), |_| Acted::Done)
                 .into());
         }
-        Step::DeleteLinkSecret => {
-            let deleted = link_secret::delete(&secrets, &secret_name, subject.uid).await;
-            return Ok(deleted
-                .map_or_else(
-                    |e| Acted::Failed(Failure::from(&e)),
-                    |()| Acted::LinkSecretDeleted,
-                )
-                .into());
+        Step::DeleteLeftoverSecret | Step::DeleteLinkSecret => {
+            let acted = match link_secret::delete(&secrets, &subject).await {
+                Err(error) => Acted::Failed(Failure::from(&error)),
+                Ok(()) if *step == Step::DeleteLinkSecret => Acted::LinkSecretDeleted,
+                Ok(()) => Acted::Done,
+            };
+            return Ok(acted.into());
         }
         Step::CreateLink { .. }
         | Step::DeleteAccount { .. }

@@ -54,7 +54,7 @@ struct World {
     object: Option<RedditConnection>,
     accounts: BTreeMap<String, Account>,
     created: u32,
-    secret: Option<Option<String>>,
+    secret: LinkSecret,
     now: Timestamp,
     tokens: u32,
 }
@@ -72,7 +72,8 @@ impl World {
             object: Some(object),
             accounts: BTreeMap::new(),
             created: 0,
-            secret: None,
+            // The object is made anew, right after one of the same name was deleted.
+            secret: LinkSecret::Leftover,
             now: at(0),
             tokens: 0,
         }
@@ -90,13 +91,7 @@ impl World {
         Observed {
             inventory: asked.inventory.then(|| self.accounts.values().cloned().collect()),
             auth_configs: asked.auth_configs.then(|| vec![auth_config(AUTH_CONFIG, true)]),
-            link_secret: asked.link_secret.then(|| match &self.secret {
-                None => LinkSecret::Absent,
-                Some(account_id) => LinkSecret::Ours {
-                    account_id: account_id.clone(),
-                    expires_at: None,
-                },
-            }),
+            link_secret: asked.link_secret.then(|| self.secret.clone()),
             account,
             ..Observed::default()
         }
@@ -171,7 +166,7 @@ impl World {
             },
             Step::RecoverAttempt { attempt } => Acted::Recovered { attempt: *attempt },
             Step::PrepareLinkSecret => {
-                self.secret = Some(None);
+                self.secret = holding(None);
                 Acted::Done
             }
             Step::CreateLink { alias, .. } => {
@@ -197,7 +192,7 @@ impl World {
                     account(&id, AccountStatus::Initializing, Some(alias.clone())),
                 );
                 if !matches!(weather, Chaos::DiesAfterEffect | Chaos::AnswerLost) {
-                    self.secret = Some(Some(id.clone()));
+                    self.secret = holding(Some(&id));
                 }
                 let published = Published::Secret(subject.link_secret_name());
                 Acted::LinkCreated {
@@ -228,8 +223,12 @@ impl World {
                 };
                 Acted::EnabledSet { enabled: *enabled }
             }
+            Step::DeleteLeftoverSecret => {
+                self.secret = LinkSecret::Absent;
+                Acted::Done
+            }
             Step::DeleteLinkSecret => {
-                self.secret = None;
+                self.secret = LinkSecret::Absent;
                 Acted::LinkSecretDeleted
             }
             Step::Identify { .. } => Acted::Identified(Identity::Known {
@@ -253,7 +252,7 @@ impl World {
                 account.status = AccountStatus::Expired;
                 account.status_reason =
                     Some("Connection initiation did not complete within 10 minutes".to_owned());
-                self.now += std::time::Duration::from_secs(600);
+                self.now += std::time::Duration::from_mins(10);
             }
             (Happening::AskedFor, _) => {
                 self.tokens += 1;
@@ -262,7 +261,7 @@ impl World {
                     .take()
                     .map(|object| requested(object, &format!("t{}", self.tokens)));
             }
-            (Happening::SecretDeleted, _) => self.secret = None,
+            (Happening::SecretDeleted, _) => self.secret = LinkSecret::Absent,
             (Happening::StatusLost, _) => self.object.as_mut().unwrap().status = None,
             (Happening::Later, _) => self.now += std::time::Duration::from_secs(400),
             _ => {}
@@ -316,6 +315,13 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+fn holding(account_id: Option<&str>) -> LinkSecret {
+    LinkSecret::Ours {
+        account_id: account_id.map(str::to_owned),
+        expires_at: None,
+    }
+}
+
 fn live(world: &World) -> usize {
     world.accounts.len()
 }
@@ -337,7 +343,7 @@ proptest! {
         prop_assert_eq!(world.state(), Some(ConnectionState::Pending));
         let id = world.accounts.keys().next().cloned();
         prop_assert_eq!(&world.object.as_ref().unwrap().status.as_ref().unwrap().connected_account_id, &id);
-        prop_assert_eq!(world.secret.clone(), Some(id));
+        prop_assert_eq!(world.secret, holding(id.as_deref()));
     }
 
     /// People and crashes in any order: never two accounts, never an endless loop, always kstatus, always an end.
@@ -364,7 +370,7 @@ proptest! {
         world.settle();
         prop_assert_eq!(world.state(), Some(ConnectionState::Connected));
         prop_assert_eq!(live(&world), 1);
-        prop_assert_eq!(&world.secret, &None);
+        prop_assert_eq!(&world.secret, &LinkSecret::Absent);
         // A settled object is left alone.
         let before = world.object.clone();
         prop_assert!(matches!(world.pass(|| panic!("a step for a settled object")), Pass::Rested));
@@ -391,7 +397,7 @@ proptest! {
         let mut weather = after.into_iter();
         for _ in 0..12 {
             world.pass(|| weather.next().unwrap_or(Chaos::Calm));
-            world.now += std::time::Duration::from_secs(60);
+            world.now += std::time::Duration::from_mins(1);
         }
         for _ in 0..10 {
             world.now += std::time::Duration::from_secs(400);

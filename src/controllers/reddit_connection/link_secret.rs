@@ -5,31 +5,36 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Api, Resource};
 
 use super::FIELD_MANAGER;
-use super::observed::LinkSecret;
+use super::observed::{LinkSecret, Subject};
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL, RedditConnection};
+use crate::kube_io::explain::explain;
 
 const URL: &str = "url";
 const EXPIRES_AT: &str = "expiresAt";
 const ACCOUNT_ID: &str = "connectedAccountId";
 
 /// Whose Secret this is, and what it holds. Never the link itself.
-pub fn inspect(secret: Option<&Secret>, owner_uid: &str) -> LinkSecret {
+pub fn inspect(secret: Option<&Secret>, owner: &Subject<'_>) -> LinkSecret {
     let Some(secret) = secret else {
         return LinkSecret::Absent;
     };
-    let is_ours = secret
+    let controller = secret
         .metadata
         .owner_references
         .iter()
         .flatten()
-        .any(|owner| owner.uid == owner_uid && owner.controller == Some(true));
-    if !is_ours {
-        return LinkSecret::Foreign;
+        .find(|owner| owner.controller == Some(true));
+    match controller {
+        Some(controller) if controller.uid == owner.uid => {}
+        // Names are unique: the object with the other uid is gone.
+        Some(controller) if is_same_name(controller, owner.name) => return LinkSecret::Leftover,
+        _ => return LinkSecret::Foreign,
     }
     let text = |key| {
         let bytes = &secret.data.as_ref()?.get(key)?.0;
@@ -43,6 +48,13 @@ pub fn inspect(secret: Option<&Secret>, owner_uid: &str) -> LinkSecret {
             .filter(|_| has_url)
             .and_then(|time| time.parse().ok()),
     }
+}
+
+fn is_same_name(reference: &OwnerReference, name: &str) -> bool {
+    let group = reference.api_version.split('/').next();
+    group == Some(&RedditConnection::group(&()))
+        && reference.kind == RedditConnection::kind(&())
+        && reference.name == name
 }
 
 /// What is stored.
@@ -93,14 +105,19 @@ pub async fn write(
     .await
 }
 
-/// Deletes the Secret if it is still ours. Gone already is fine.
-pub async fn delete(api: &Api<Secret>, name: &str, owner_uid: &str) -> kube::Result<()> {
-    let Some(secret) = api.get_opt(name).await? else {
-        return Ok(());
-    };
-    if !matches!(inspect(Some(&secret), owner_uid), LinkSecret::Ours { .. }) {
-        return Ok(());
+/// Deletes the Secret if it is still ours, or left by an earlier object of our name. Gone already is fine.
+pub async fn delete(api: &Api<Secret>, owner: &Subject<'_>) -> kube::Result<()> {
+    let name = &owner.link_secret_name();
+    let secret = api.get_opt(name).await?;
+    match (inspect(secret.as_ref(), owner), secret) {
+        (LinkSecret::Ours { .. } | LinkSecret::Leftover, Some(secret)) => {
+            delete_exactly(api, name, secret).await
+        }
+        _ => Ok(()),
     }
+}
+
+async fn delete_exactly(api: &Api<Secret>, name: &str, secret: Secret) -> kube::Result<()> {
     let same_object = DeleteParams {
         preconditions: Some(Preconditions {
             uid: secret.metadata.uid,
@@ -113,7 +130,7 @@ pub async fn delete(api: &Api<Secret>, name: &str, owner_uid: &str) -> kube::Res
             Err(kube::Error::Api(status))
         }
         Err(error @ kube::Error::Api(_)) => {
-            tracing::debug!(%error, "the link Secret was gone already");
+            tracing::debug!(error = explain(&error), "the link Secret was gone already");
             Ok(())
         }
         other => other.map(|_| ()),
@@ -122,14 +139,21 @@ pub async fn delete(api: &Api<Secret>, name: &str, owner_uid: &str) -> kube::Res
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-
     use super::*;
+    use crate::controllers::reddit_connection::fixtures::{NAME, UID, object};
 
-    fn secret(owner_uid: &str, data: &[(&str, &str)]) -> Secret {
+    fn look(secret: Option<&Secret>) -> LinkSecret {
+        let owner = object(&serde_json::json!({}), &serde_json::json!({}));
+        inspect(secret, &Subject::from(&owner))
+    }
+
+    fn secret(owner_uid: &str, owner_name: &str, data: &[(&str, &str)]) -> Secret {
         Secret {
             metadata: ObjectMeta {
                 owner_references: Some(vec![OwnerReference {
+                    api_version: RedditConnection::api_version(&()).into_owned(),
+                    kind: RedditConnection::kind(&()).into_owned(),
+                    name: owner_name.to_owned(),
                     uid: owner_uid.to_owned(),
                     controller: Some(true),
                     ..OwnerReference::default()
@@ -147,11 +171,11 @@ mod tests {
 
     #[test]
     fn only_our_own_secret_counts() {
-        assert_eq!(inspect(None, "u"), LinkSecret::Absent);
-        assert_eq!(inspect(Some(&Secret::default()), "u"), LinkSecret::Foreign);
-        assert_eq!(inspect(Some(&secret("other", &[])), "u"), LinkSecret::Foreign);
+        assert_eq!(look(None), LinkSecret::Absent);
+        assert_eq!(look(Some(&Secret::default())), LinkSecret::Foreign);
+        assert_eq!(look(Some(&secret("other", "other", &[]))), LinkSecret::Foreign);
         assert_eq!(
-            inspect(Some(&secret("u", &[])), "u"),
+            look(Some(&secret(UID, NAME, &[]))),
             LinkSecret::Ours {
                 account_id: None,
                 expires_at: None
@@ -160,17 +184,27 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_of_an_earlier_object_of_the_same_name_is_a_leftover() {
+        let mut secret = secret("earlier", NAME, &[]);
+        assert_eq!(look(Some(&secret)), LinkSecret::Leftover);
+        let owner = &mut secret.metadata.owner_references.as_mut().unwrap()[0];
+        owner.kind = "SomethingElse".to_owned();
+        assert_eq!(look(Some(&secret)), LinkSecret::Foreign);
+    }
+
+    #[test]
     fn an_account_without_its_link_does_not_count() {
-        let without = secret("u", &[(ACCOUNT_ID, "ca_1")]);
+        let without = secret(UID, NAME, &[(ACCOUNT_ID, "ca_1")]);
         assert_eq!(
-            inspect(Some(&without), "u"),
+            look(Some(&without)),
             LinkSecret::Ours {
                 account_id: None,
                 expires_at: None
             }
         );
         let with = secret(
-            "u",
+            UID,
+            NAME,
             &[
                 (ACCOUNT_ID, "ca_1"),
                 (URL, "https://x"),
@@ -178,7 +212,7 @@ mod tests {
             ],
         );
         assert_eq!(
-            inspect(Some(&with), "u"),
+            look(Some(&with)),
             LinkSecret::Ours {
                 account_id: Some("ca_1".into()),
                 expires_at: "2026-01-01T00:00:00Z".parse().ok()

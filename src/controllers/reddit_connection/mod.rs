@@ -14,8 +14,6 @@ pub mod observe;
 pub mod observed;
 pub mod phase;
 pub mod plan;
-#[cfg(test)]
-mod plan_tests;
 pub mod status;
 
 use std::sync::Arc;
@@ -34,6 +32,7 @@ use crate::api::reddit_connection::{RedditConnection, RedditConnectionStatus};
 use crate::controllers::context::{Context, Owner};
 use crate::controllers::failure::{Class, spread, until};
 use crate::kube_io::apply::{apply_status, is_conflict};
+use crate::kube_io::explain::explain;
 use crate::telemetry::metrics::{Controller, Outcome};
 
 /// Field manager of every write of this controller.
@@ -52,7 +51,7 @@ const CONFLICT: Duration = Duration::from_millis(250);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The Kubernetes API refused or did not answer.
-    #[error("Kubernetes API: {0}")]
+    #[error("Kubernetes API: {}", explain(.0))]
     Kube(#[from] kube::Error),
     /// This replica does not lead any more.
     #[error("not the leader any more")]

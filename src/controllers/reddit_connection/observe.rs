@@ -59,7 +59,7 @@ pub async fn observe(ctx: &Context, owner: &Owner, subject: &Subject<'_>, now: T
     if inquiries.link_secret {
         let secrets = Api::<Secret>::namespaced(ctx.client.clone(), &owner.namespace);
         match secrets.get_opt(&subject.link_secret_name()).await {
-            Ok(secret) => observed.link_secret = Some(link_secret::inspect(secret.as_ref(), subject.uid)),
+            Ok(secret) => observed.link_secret = Some(link_secret::inspect(secret.as_ref(), subject)),
             Err(error) => return Observation::failed(Failure::from(&error)),
         }
     }

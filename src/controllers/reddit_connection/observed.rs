@@ -155,6 +155,10 @@ pub struct Observed {
 }
 
 /// What is known of the account.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a pass holds one at a time; boxes would only be in the reader's way"
+)]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum AccountView {
     /// There is no account to look at.
@@ -175,6 +179,8 @@ pub enum LinkSecret {
     Absent,
     /// Exists, and belongs to something else.
     Foreign,
+    /// Belonged to an earlier `RedditConnection` of this name, and is about to be garbage-collected.
+    Leftover,
     /// Ours; the account whose link it holds, if it holds one.
     Ours {
         /// Account of the link inside.

@@ -134,6 +134,7 @@ impl Phase {
         conditions::find(&status.conditions, USABLE).is_some_and(|c| c.reason == CREDENTIAL_REJECTED)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one table, a row a phase")]
     /// What the phase means. None: nothing changes.
     pub fn verdict(&self, old: &RedditConnectionStatus) -> Option<Verdict> {
         let verdict = match self {

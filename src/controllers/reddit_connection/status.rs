@@ -179,7 +179,7 @@ fn note_account(
 
 fn note_effect(status: &mut RedditConnectionStatus, acted: &Acted, now: Timestamp) {
     match acted {
-        Acted::Nothing | Acted::Done | Acted::Failed(_) => {}
+        Acted::Nothing | Acted::Done | Acted::Deleted { role: Doomed::Stray } | Acted::Failed(_) => {}
         Acted::Begun {
             attempt,
             auth_config_id,
@@ -231,7 +231,6 @@ fn note_effect(status: &mut RedditConnectionStatus, acted: &Acted, now: Timestam
             status.connected_account_id = None;
             status.link = None;
         }
-        Acted::Deleted { role: Doomed::Stray } => {}
         Acted::EnabledSet { enabled } => status.disabled_by_operator = !enabled,
         Acted::LinkSecretDeleted => status.link = None,
         Acted::Identified(identity) => note_identity(status, identity, now),
@@ -402,11 +401,7 @@ fn note_usability(status: &mut RedditConnectionStatus, acted: &Acted, generation
         _ if !connected && status.conditions.is_empty() => return,
         _ if !connected => (Truth::False, "NotConnected", ""),
         // What was proven stays; one unanswered look-up proves nothing.
-        Acted::Identified(Identity::Unknown { .. }) | _
-            if matches!(old.as_deref(), None | Some("NotConnected")) =>
-        {
-            (Truth::Unknown, "NotProbed", "")
-        }
+        _ if matches!(old.as_deref(), None | Some("NotConnected")) => (Truth::Unknown, "NotProbed", ""),
         _ => return,
     };
     conditions::set(

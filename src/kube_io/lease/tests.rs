@@ -167,7 +167,7 @@ impl Cluster {
 
 /// Waits for `contender` to lead; time is paused, so that waiting in vain ends at once.
 async fn leads(contender: &Leadership) {
-    timeout(Duration::from_secs(10 * 60), contender.acquired())
+    timeout(Duration::from_mins(10), contender.acquired())
         .await
         .expect("it never leads")
         .unwrap();
@@ -175,7 +175,7 @@ async fn leads(contender: &Leadership) {
 
 /// Waits for `contender` to lose, as [`leads`] does.
 async fn loses(contender: &Leadership) -> Loss {
-    timeout(Duration::from_secs(10 * 60), contender.lost())
+    timeout(Duration::from_mins(10), contender.lost())
         .await
         .expect("it never loses")
 }
@@ -196,7 +196,7 @@ async fn a_single_replica_leads_at_once_and_keeps_the_lease() {
         (&json!("a"), &json!(0))
     );
     cluster
-        .watch(Duration::from_secs(10 * 60), |leaders| assert_eq!(leaders, ["a"]))
+        .watch(Duration::from_mins(10), |leaders| assert_eq!(leaders, ["a"]))
         .await;
     let later = cluster.spec();
     assert_eq!(
@@ -221,7 +221,7 @@ async fn of_several_contenders_one_leads() {
     let leader = cluster.leaders();
     assert_eq!(leader.len(), 1);
     cluster
-        .watch(Duration::from_secs(5 * 60), |leaders| assert_eq!(leaders, leader))
+        .watch(Duration::from_mins(5), |leaders| assert_eq!(leaders, leader))
         .await;
     assert_eq!(cluster.with(|server| server.holders.len()), 1);
 }
@@ -233,7 +233,7 @@ async fn partition(network: Network) {
     leads(&first).await;
     let second = cluster.contend("b");
     cluster
-        .watch(Duration::from_secs(60), |leaders| assert_eq!(leaders, ["a"]))
+        .watch(Duration::from_mins(1), |leaders| assert_eq!(leaders, ["a"]))
         .await;
 
     cluster.network("a", network);
@@ -255,7 +255,7 @@ async fn partition(network: Network) {
 
     cluster.network("a", Network::Up);
     cluster
-        .watch(Duration::from_secs(60), |leaders| assert_eq!(leaders, ["b"]))
+        .watch(Duration::from_mins(1), |leaders| assert_eq!(leaders, ["b"]))
         .await;
     assert_eq!(loses(&first).await, Loss::Expired, "a loss is final");
     assert_eq!(first.acquired().await, Err(Loss::Expired));
@@ -475,7 +475,7 @@ async fn without_an_election_this_process_leads_for_ever() {
     leadership.acquired().await.unwrap();
     leadership.guard().unwrap();
     leadership.release().await;
-    assert!(leadership.is_current(Instant::now() + Duration::from_secs(365 * 86_400)));
+    assert!(leadership.is_current(Instant::now() + Duration::from_hours(8760)));
     assert!(futures::poll!(std::pin::pin!(leadership.lost())).is_pending());
 }
 

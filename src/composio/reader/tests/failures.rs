@@ -119,13 +119,13 @@ async fn a_passing_failure_is_told_after_the_third_and_its_end_as_well() {
     let look = rig.follow("a");
     let trouble = look.trouble.unwrap();
     assert_eq!(trouble.error, http(503));
-    assert!(trouble.failures >= 3 && trouble.retry_in <= Duration::from_secs(60));
+    assert!(trouble.failures >= 3 && trouble.retry_in <= Duration::from_mins(1));
     assert!(look.sight.is_some(), "what was known stays known");
 
-    sleep(Duration::from_secs(600)).await;
+    sleep(Duration::from_mins(10)).await;
     assert_eq!(rig.woken(), [""; 0], "trouble that goes on is not news");
     let before = rig.fake.lists();
-    sleep(Duration::from_secs(600)).await;
+    sleep(Duration::from_mins(10)).await;
     assert!(rig.fake.lists() - before <= 15, "one try a minute or so");
 
     rig.fake.world().outage = None;
@@ -148,9 +148,9 @@ async fn a_failure_that_needs_somebody_is_told_at_once() {
 async fn a_rejected_key_is_not_used_until_it_is_forgiven() {
     let mut rig = Rig::new();
     rig.exists("a", AccountStatus::Active);
-    rig.fake.world().rejection = Some((http(401), Duration::from_secs(300)));
+    rig.fake.world().rejection = Some((http(401), Duration::from_mins(5)));
     rig.follow("a");
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(rig.woken(), ["a"]);
     let trouble = rig.follow("a").trouble.unwrap();
     assert!(trouble.error.is_unauthorized() && trouble.retry_in > Duration::from_secs(200));
@@ -180,7 +180,7 @@ async fn a_short_budget_stretches_the_cadence_without_complaint() {
     let before = rig.fake.lists();
     sleep(Duration::from_secs(7)).await;
     assert_eq!(rig.fake.lists(), before, "not before the budget says so");
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(rig.woken(), [""; 0]);
     assert_eq!(rig.follow("a").trouble, None);
 
@@ -225,12 +225,8 @@ async fn a_failing_account_keeps_its_pause_whatever_company_there_is() {
     };
     rig.fake.world().failures.push_back(wait);
     let owner = "failing".to_owned();
-    rig.reader.follow(
-        &owner,
-        "ca_failing",
-        Duration::from_secs(300),
-        Priority::Background,
-    );
+    rig.reader
+        .follow(&owner, "ca_failing", Duration::from_mins(5), Priority::Background);
     sleep(ROUND).await;
     rig.follow("company");
     sleep(Duration::from_secs(90)).await;

@@ -166,7 +166,7 @@ async fn unfollowing_leaves_nothing_behind() {
     rig.reader.follow(
         &"b".to_owned(),
         "ca_a",
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         Priority::Background,
     );
     // Another id replaces the first.
@@ -191,7 +191,7 @@ async fn unfollowing_leaves_nothing_behind() {
 async fn the_shortest_cadence_of_several_owners_counts_and_can_change() {
     let rig = Rig::new();
     rig.exists("a", AccountStatus::Active);
-    let slow = Duration::from_secs(300);
+    let slow = Duration::from_mins(5);
     rig.reader
         .follow(&"slow".to_owned(), "ca_a", slow, Priority::Background);
     rig.reader

@@ -2,13 +2,17 @@
 
 use serde_json::json;
 
-use super::fixtures::{AUTH_CONFIG, UID, account, at, auth_config, deleted, object, requested};
-use super::observed::{AccountView, LinkSecret, Observed, Subject, alias, attempt_of};
-use super::phase::Phase;
-use super::plan::{Doomed, Plan, Step, cadence, inquiries, plan};
+use super::{Doomed, Plan, Step, cadence, inquiries, plan};
 use crate::api::RedditConnection;
 use crate::composio::{Account, AccountStatus, Priority};
 use crate::controllers::failure::{Failure, Reason};
+use crate::controllers::reddit_connection::fixtures::{
+    AUTH_CONFIG, UID, account, at, auth_config, deleted, object, requested,
+};
+use crate::controllers::reddit_connection::observed::{
+    AccountView, LinkSecret, Observed, Subject, alias, attempt_of,
+};
+use crate::controllers::reddit_connection::phase::Phase;
 
 fn decide(object: &RedditConnection, observed: &Observed) -> Plan {
     plan(&Subject::from(object), observed, at(100))
@@ -52,12 +56,12 @@ fn a_new_object_gets_its_finalizer_then_an_intent_then_a_secret_then_a_link() {
     assert_eq!(decide(&new, &nothing_yet()).step, Some(Step::AddFinalizer));
 
     let new = object(&json!({}), &json!({}));
-    let begin = Step::BeginLink {
+    let first_link = Step::BeginLink {
         attempt: 1,
         auth_config_id: AUTH_CONFIG.into(),
         renewal: false,
     };
-    assert_eq!(decide(&new, &nothing_yet()).step, Some(begin));
+    assert_eq!(decide(&new, &nothing_yet()).step, Some(first_link));
 
     let begun = json!({"linkAttempts": 1, "link": {"requestedAt": "2026-01-01T00:00:00Z"}, "authConfigId": AUTH_CONFIG});
     let begun = object(&json!({}), &begun);
@@ -185,11 +189,12 @@ fn an_account_of_another_auth_config_is_refused() {
 
 #[test]
 fn every_status_of_composio_maps_as_documented() {
+    use AccountStatus as S;
+
     let known = json!({"connectedAccountId": "ca_1", "connectedAt": "2026-01-01T00:00:00Z", "displayName": "alice",
         "profileUrl": "p", "avatarUrl": "a", "identity": {"attempts": 0, "lastAttemptAt": "2026-01-01T00:00:00Z"}});
     let object = object(&json!({}), &known);
     let phase = |status| decide(&object, &found(account("ca_1", status, None))).phase;
-    use AccountStatus as S;
     for pending in [S::Initializing, S::Initiated, S::Pending] {
         assert!(matches!(phase(pending), Phase::AwaitingConsent { .. }));
     }
@@ -365,6 +370,17 @@ fn a_link_secret_of_somebody_else_is_not_overwritten() {
         (plan.step.clone(), stall_reason(&plan)),
         (None, Some(Reason::LinkSecretConflict))
     );
+}
+
+#[test]
+fn a_link_secret_left_by_an_earlier_object_of_the_name_is_cleared_away() {
+    let status = json!({"linkAttempts": 1, "link": {"requestedAt": "2026-01-01T00:00:00Z"}, "authConfigId": AUTH_CONFIG});
+    let observed = Observed {
+        link_secret: Some(LinkSecret::Leftover),
+        ..nothing_yet()
+    };
+    let plan = decide(&object(&json!({}), &status), &observed);
+    assert_eq!(plan.step, Some(Step::DeleteLeftoverSecret));
 }
 
 #[test]
@@ -557,7 +573,7 @@ fn while_backing_off_nothing_is_asked_and_nothing_is_done() {
     let waiting = object(&json!({}), &status);
     assert_eq!(
         inquiries(&Subject::from(&waiting), &AccountView::None, at(100)),
-        super::plan::Inquiries::default()
+        super::Inquiries::default()
     );
     let plan = decide(&waiting, &Observed::default());
     assert_eq!((plan.step, plan.phase), (None, Phase::BackingOff));

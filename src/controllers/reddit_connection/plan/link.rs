@@ -1,0 +1,173 @@
+//! Making a link, once: from an intent on record over the sweep of what was left to the account in status.
+
+use jiff::Timestamp;
+
+use super::{Doomed, Plan, Step};
+use crate::api::reddit_connection::{LinkPublication, TOOLKIT};
+use crate::composio::{Account, AccountStatus};
+use crate::controllers::failure::{Failure, Reason};
+use crate::controllers::reddit_connection::observed::{LinkSecret, Observed, Subject, alias, attempt_of};
+use crate::controllers::reddit_connection::phase::Phase;
+
+/// Refusals of an alias in a row, without an account that shows it, before the next alias is used.
+const MAX_ALIAS_TRIES: i64 = 3;
+
+/// Starts a new link in place of the account in status. The old account, if it was made for this object, is swept
+/// away as a stray before the new one is made; an adopted one is left alone.
+pub(super) fn replace(subject: &Subject<'_>, observed: &Observed, renewal: bool) -> Plan {
+    match resolve_auth_config(subject, observed) {
+        Ok(auth_config_id) => {
+            let attempt = subject.status.link_attempts + 1;
+            Plan::step(
+                Step::BeginLink {
+                    attempt,
+                    auth_config_id,
+                    renewal,
+                },
+                Phase::CreatingLink,
+            )
+        }
+        Err(failure) => Plan::rest(Phase::Failed(failure)),
+    }
+}
+
+pub(super) fn renewals_left(subject: &Subject<'_>) -> bool {
+    subject.status.link_renewals < i64::from(subject.spec.link.renewals)
+}
+
+pub(super) fn plan(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> Plan {
+    if !subject.spec.enabled {
+        return Plan::rest(Phase::Disabled);
+    }
+    // Not asked for while backing off.
+    let Some(inventory) = &observed.inventory else {
+        return Plan::rest(Phase::BackingOff).wake_for_retry(subject, now);
+    };
+    let attempt = subject.status.link_attempts;
+    let own = own_accounts(subject, inventory);
+    if let Some((newest, _)) = own.last().filter(|(newest, _)| *newest > attempt) {
+        return Plan::step(Step::RecoverAttempt { attempt: *newest }, Phase::CreatingLink);
+    }
+    if let Some((_, stray)) = own.iter().find(|(number, _)| *number < attempt) {
+        return Plan::step(
+            Step::DeleteAccount {
+                id: stray.id.clone(),
+                revoke: false,
+                role: Doomed::Stray,
+            },
+            Phase::CreatingLink,
+        );
+    }
+    if let Some((_, account)) = own.last() {
+        return plan_found(subject, observed, account);
+    }
+    let auth_config_id = match resolve_auth_config(subject, observed) {
+        Ok(id) => id,
+        Err(failure) => return Plan::rest(Phase::Failed(failure)),
+    };
+    let alias_is_stuck = subject.status.retry.as_ref().is_some_and(|retry| {
+        retry.reason == Reason::AliasTaken.as_str() && retry.failures >= MAX_ALIAS_TRIES
+    });
+    let begun = subject.status.link.is_some();
+    if !begun || alias_is_stuck {
+        return replace(subject, observed, false);
+    }
+    if subject.spec.link.publish == LinkPublication::Secret {
+        match observed.link_secret {
+            Some(LinkSecret::Ours { .. }) => {}
+            Some(LinkSecret::Leftover) => {
+                return Plan::step(Step::DeleteLeftoverSecret, Phase::CreatingLink);
+            }
+            Some(LinkSecret::Foreign) => {
+                return Plan::rest(Phase::Failed(Failure::stalled(
+                    Reason::LinkSecretConflict,
+                    format!(
+                        "Secret {} exists and does not belong to this RedditConnection; rename or delete it",
+                        subject.link_secret_name()
+                    ),
+                )));
+            }
+            Some(LinkSecret::Absent) | None => {
+                return Plan::step(Step::PrepareLinkSecret, Phase::CreatingLink);
+            }
+        }
+    }
+    Plan::step(
+        Step::CreateLink {
+            alias: alias(subject.uid, attempt),
+            auth_config_id,
+        },
+        Phase::CreatingLink,
+    )
+}
+
+/// An account of the current attempt exists although status does not know it: the answer to its creation was lost.
+fn plan_found(subject: &Subject<'_>, observed: &Observed, account: &Account) -> Plan {
+    let expires_at = match &observed.link_secret {
+        Some(LinkSecret::Ours {
+            account_id,
+            expires_at,
+        }) if account_id.as_deref() == Some(account.id.as_str()) => *expires_at,
+        // Nobody can open a link that was lost. An account that is past that point can be used.
+        _ if account.status == AccountStatus::Initializing => return replace(subject, observed, false),
+        _ => None,
+    };
+    let secret_name =
+        matches!(observed.link_secret, Some(LinkSecret::Ours { .. })).then(|| subject.link_secret_name());
+    Plan::step(
+        Step::Adopt {
+            account: account.clone(),
+            expires_at,
+            secret_name,
+        },
+        Phase::CreatingLink,
+    )
+}
+
+/// Accounts made for this object, by attempt.
+fn own_accounts<'a>(subject: &Subject<'_>, inventory: &'a [Account]) -> Vec<(i64, &'a Account)> {
+    let mut own: Vec<_> = inventory
+        .iter()
+        .filter_map(|account| Some((attempt_of(subject.uid, account.alias.as_deref()?)?, account)))
+        .collect();
+    own.sort_by_key(|(attempt, _)| *attempt);
+    own
+}
+
+fn resolve_auth_config(subject: &Subject<'_>, observed: &Observed) -> Result<String, Failure> {
+    if let Some(id) = subject
+        .spec
+        .auth_config_id
+        .as_ref()
+        .or(subject.status.auth_config_id.as_ref())
+    {
+        return Ok(id.clone());
+    }
+    let all = observed.auth_configs.as_deref().unwrap_or_default();
+    let enabled: Vec<_> = all
+        .iter()
+        .filter(|config| config.enabled && config.toolkit == TOOLKIT)
+        .collect();
+    match enabled.as_slice() {
+        [only] => Ok(only.id.clone()),
+        [] => Err(Failure::stalled(
+            Reason::AuthConfigNotFound,
+            format!(
+                "the Composio project has no enabled {TOOLKIT} auth config; create or enable one in Composio, or set \
+                 spec.authConfigId"
+            ),
+        )),
+        several => Err(Failure::stalled(
+            Reason::AuthConfigAmbiguous,
+            format!(
+                "the Composio project has {} enabled {TOOLKIT} auth configs; set spec.authConfigId to one of: {}",
+                several.len(),
+                several
+                    .iter()
+                    .map(|c| format!("{} ({})", c.id, c.name))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+        )),
+    }
+}

@@ -1,0 +1,102 @@
+//! The effects a plan may ask for, one at a time.
+
+use jiff::Timestamp;
+
+use crate::composio::Account;
+
+/// One effect.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a pass holds one at a time; boxes would only be in the reader's way"
+)]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Put the finalizer on the object.
+    AddFinalizer,
+    /// Take the finalizer off: nothing is left to clean. With a reason if something may be left.
+    RemoveFinalizer {
+        /// Reason of the failure the cleanup was given up for.
+        abandoned: Option<String>,
+    },
+    /// Record in status that link number `attempt` is going to be made, before it is made.
+    BeginLink {
+        /// Number of the attempt, from 1.
+        attempt: i64,
+        /// Auth config the link will be made with.
+        auth_config_id: String,
+        /// It takes the place of a link that ran out, and so uses up one of the renewals.
+        renewal: bool,
+    },
+    /// Status was lost: Composio shows an account of a later attempt than status knows.
+    RecoverAttempt {
+        /// The attempt of that account.
+        attempt: i64,
+    },
+    /// Create the empty Secret, which proves that the link can be stored before one is made.
+    PrepareLinkSecret,
+    /// Make the link at Composio and store it.
+    CreateLink {
+        /// Alias of the account.
+        alias: String,
+        /// Auth config.
+        auth_config_id: String,
+    },
+    /// Record an account found by its alias.
+    Adopt {
+        /// That account.
+        account: Account,
+        /// When its link expires, if the link is at hand.
+        expires_at: Option<Timestamp>,
+        /// The Secret made for its link, if there is one.
+        secret_name: Option<String>,
+    },
+    /// Delete an account at Composio.
+    DeleteAccount {
+        /// Its id.
+        id: String,
+        /// Revoke its tokens too.
+        revoke: bool,
+        /// What it was to this object.
+        role: Doomed,
+    },
+    /// Enable or disable the account at Composio.
+    SetEnabled {
+        /// Its id.
+        id: String,
+        /// true: enable.
+        enabled: bool,
+    },
+    /// Delete the Secret that an earlier object of the same name left: the garbage collector may take its time.
+    DeleteLeftoverSecret,
+    /// Delete the Secret with the spent link.
+    DeleteLinkSecret,
+    /// Ask Reddit, through a Composio tool, who the account is.
+    Identify {
+        /// The account.
+        id: String,
+    },
+    /// Look at the account right now, because somebody asked for it.
+    Refresh {
+        /// The account.
+        id: String,
+    },
+}
+
+/// What a doomed account was to the object.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Doomed {
+    /// The account in status.
+    Current,
+    /// Left over from an earlier attempt.
+    Stray,
+}
+
+impl Step {
+    /// Whether the step changes something at Composio. Such a step is never taken on the word of a cache.
+    pub fn is_remote_change(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateLink { .. } | Self::DeleteAccount { .. } | Self::SetEnabled { .. }
+        )
+    }
+}
