@@ -119,19 +119,11 @@ impl Error {
         self.is_rate_limited() || matches!(self, Self::BudgetExhausted { .. })
     }
 
-    /// A link was refused because another account of this user and toolkit holds the alias: 400 with code 600, or
-    /// the message where the code is missing.
+    /// A link was refused because another account of this user and toolkit holds the alias: 400, and the message says
+    /// so. Its code, 600, is that of other refusals too.
     pub fn is_alias_taken(&self) -> bool {
-        let Self::Http {
-            status: 400,
-            code,
-            message,
-            ..
-        } = self
-        else {
-            return false;
-        };
-        code.as_deref() == Some("600") || (message.contains("Alias") && message.contains("already in use"))
+        matches!(self, Self::Http { status: 400, message, .. }
+            if message.contains("Alias") && message.contains("already in use"))
     }
 
     /// The request may have had its effect although no usable answer came: the caller must look before it repeats.
@@ -258,10 +250,11 @@ mod tests {
             request_id: None,
             retry_after: None,
         };
-        assert!(refused(400, Some("600"), "").is_alias_taken());
-        assert!(refused(400, None, "Alias \"a\" is already in use by another connection").is_alias_taken());
-        assert!(!refused(400, Some("612"), "missing fields").is_alias_taken());
-        assert!(!refused(409, Some("600"), "").is_alias_taken());
+        let taken = "Alias \"a\" is already in use by another connection for this entity";
+        assert!(refused(400, Some("600"), taken).is_alias_taken());
+        assert!(refused(400, None, taken).is_alias_taken());
+        assert!(!refused(400, Some("600"), "Callback URL is not allowed").is_alias_taken());
+        assert!(!refused(409, Some("600"), taken).is_alias_taken());
         assert!(!Error::Timeout.is_alias_taken());
     }
 
