@@ -1,10 +1,14 @@
 //! The custom resources: types, validation rules and conditions. Plain data, no client, no async.
 
+pub mod composio_schema_cache;
 pub mod conditions;
 pub mod reddit_connection;
+mod retry;
 mod secret_ref;
 
+pub use composio_schema_cache::{ComposioSchemaCache, ComposioSchemaCacheSpec, ComposioSchemaCacheStatus};
 pub use reddit_connection::{RedditConnection, RedditConnectionSpec, RedditConnectionStatus};
+pub use retry::RetryStatus;
 pub use secret_ref::SecretKeyRef;
 
 use kube::CustomResourceExt;
@@ -30,5 +34,8 @@ pub fn custom_resource_definitions() -> Vec<(
     &'static str,
     k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 )> {
-    vec![("redditconnections.yaml", RedditConnection::crd())]
+    vec![
+        ("composioschemacaches.yaml", ComposioSchemaCache::crd()),
+        ("redditconnections.yaml", RedditConnection::crd()),
+    ]
 }

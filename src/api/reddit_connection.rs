@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretKeyRef;
+use super::{RetryStatus, SecretKeyRef};
 
 /// Condition: the account is ACTIVE at Composio.
 pub const CONNECTED: &str = "Connected";
@@ -438,24 +438,6 @@ pub struct IdentityStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub last_error: Option<String>,
-}
-
-/// Failures in a row.
-#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RetryStatus {
-    /// How many.
-    pub failures: i64,
-
-    /// When the last one happened.
-    pub last_failure_at: Time,
-
-    /// Not tried again before this time. Absent: not before spec, request token or API key change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_attempt_at: Option<Time>,
-
-    /// What failed, as in the conditions.
-    pub reason: String,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde hands over a reference

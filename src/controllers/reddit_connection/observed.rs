@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::api::REQUESTED_AT_ANNOTATION;
 use crate::api::reddit_connection::{
     DeletionPolicy, FINALIZER, ManagementPolicy, RedditConnection, RedditConnectionSpec,
-    RedditConnectionStatus, RetryStatus,
+    RedditConnectionStatus,
 };
+use crate::api::{REQUESTED_AT_ANNOTATION, RetryStatus};
 use crate::composio::{Account, AuthConfig};
 use crate::controllers::failure::Failure;
 

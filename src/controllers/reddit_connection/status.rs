@@ -7,9 +7,10 @@ use super::identity::{Identity, profile_url};
 use super::observed::{AccountView, Observed, Subject};
 use super::phase::{CREDENTIAL_REJECTED, Phase, Verdict};
 use super::plan::{Doomed, Plan, Step};
+use crate::api::RetryStatus;
 use crate::api::conditions::{self, READY, RECONCILING, STALLED, Truth, truncated, whole_seconds};
 use crate::api::reddit_connection::{
-    CONNECTED, IdentityStatus, LinkStatus, REAUTH_REQUIRED, RedditConnectionStatus, RetryStatus, USABLE,
+    CONNECTED, IdentityStatus, LinkStatus, REAUTH_REQUIRED, RedditConnectionStatus, USABLE,
 };
 use crate::composio::{Account, AccountStatus};
 use crate::controllers::failure::{Class, Failure, Reason};
