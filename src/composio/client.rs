@@ -12,12 +12,16 @@ use super::account::{
     Account, AccountQuery, AccountStatus, AuthConfig, Deletion, ExecuteRequest, Link, LinkRequest, ToolResult,
 };
 use super::budget::{Budget, Priority};
-use super::pages::{List, Listing, read};
+use super::catalogue::{Tool, ToolQuery, ToolkitDetail, ToolkitSummary};
+use super::pages::{List, Listing, PAGE_SIZE, read};
 use super::transport::{Call, Failure, Transport, http_client};
 use super::{ClientOptions, Error, wire};
 
 /// Longest error text of a tool that is kept, in characters: callers search it for words.
 const TOOL_ERROR_LIMIT: usize = 1000;
+
+/// Items per page of toolkits and of tools: the most that these endpoints give.
+const CATALOGUE_PAGE_SIZE: &str = "1000";
 
 /// Is told about every request that was sent and every budget that was reported. For metrics.
 pub trait CallObserver: Send + Sync {
@@ -99,14 +103,119 @@ impl Client {
         let list = List {
             operation: "list_auth_configs",
             path: "auth_configs",
+            page_size: PAGE_SIZE,
             query: vec![("toolkit_slug", &toolkit), ("show_disabled", "true")],
             decode: wire::auth_config_item,
             id: |config: &AuthConfig| &config.id,
+            // A filter that the server ignored must not attach people to another toolkit.
+            wanted: &|config| config.toolkit.is_empty() || config.toolkit.eq_ignore_ascii_case(&toolkit),
         };
-        let mut configs = read(&self.0, priority, &list).await?.items;
-        // A filter that the server ignored must not attach people to another toolkit.
-        configs.retain(|config| config.toolkit.is_empty() || config.toolkit.eq_ignore_ascii_case(&toolkit));
-        Ok(configs)
+        Ok(read(&self.0, priority, &list).await?.items)
+    }
+
+    /// Every auth config of the project that new accounts can be made with.
+    ///
+    /// # Errors
+    /// Also [`Error::Decode`] if some of the list could not be read: who concludes from a config's absence that its
+    /// toolkit is no longer in use must not be misled.
+    pub async fn list_all_auth_configs(&self, priority: Priority) -> Result<Vec<AuthConfig>, Error> {
+        let list = List {
+            operation: "list_auth_configs",
+            path: "auth_configs",
+            // The endpoint's own limit.
+            page_size: "200",
+            // Whether the total counts the disabled ones when they are not shown is not documented.
+            query: vec![("show_disabled", "true")],
+            decode: wire::auth_config_item,
+            id: |config: &AuthConfig| &config.id,
+            wanted: &|_| true,
+        };
+        let Listing {
+            mut items,
+            skipped,
+            promised,
+        } = read(&self.0, priority, &list).await?;
+        let all = promised.unwrap_or(0).max(items.len() + skipped.len());
+        if items.len() < all {
+            return Err(Error::Decode {
+                message: format!("only {} of {all} auth configs can be read", items.len()),
+                excerpt: String::new(),
+            });
+        }
+        items.retain(|config| config.enabled);
+        Ok(items)
+    }
+
+    /// The whole catalogue, by slug: native and custom toolkits, the deprecated ones included.
+    pub async fn list_toolkits(&self, priority: Priority) -> Result<Listing<ToolkitSummary>, Error> {
+        let list = List {
+            operation: "list_toolkits",
+            path: "toolkits",
+            page_size: CATALOGUE_PAGE_SIZE,
+            query: vec![
+                ("type", "all"),
+                ("include_deprecated", "true"),
+                // The other order, by usage, moves while pages are read.
+                ("sort_by", "alphabetically"),
+            ],
+            decode: wire::toolkit_item,
+            id: |toolkit: &ToolkitSummary| &toolkit.slug,
+            wanted: &|_| true,
+        };
+        read(&self.0, priority, &list).await
+    }
+
+    /// One toolkit, of its latest version or the one named; `None` if Composio says that there is no such toolkit, or
+    /// no such version of it.
+    pub async fn toolkit(
+        &self,
+        priority: Priority,
+        slug: &str,
+        version: Option<&str>,
+    ) -> Result<Option<ToolkitDetail>, Error> {
+        let path = ["toolkits", slug];
+        let mut call = self.request("get_toolkit", priority, Method::GET, &path, None)?;
+        if let Some(version) = version {
+            call.url = self.0.url(&path, &[("version", version)])?;
+        }
+        match self.0.call(&call, wire::toolkit).await {
+            Ok(toolkit) if toolkit.slug.eq_ignore_ascii_case(slug) => Ok(Some(toolkit)),
+            Ok(_) => Err(Error::Decode {
+                message: "the answer is about another toolkit".to_owned(),
+                excerpt: String::new(),
+            }),
+            Err(failure) if is_gone(&failure) => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// All tools of a toolkit with their schemas. A toolkit that does not exist may well be an empty list.
+    pub async fn list_tools(&self, priority: Priority, query: &ToolQuery) -> Result<Listing<Tool>, Error> {
+        let toolkit = joined("toolkit", &[&query.toolkit])?;
+        // A version without the toolkit it belongs to is only documented for `latest`.
+        let version = match &query.version {
+            Some(version) => (
+                format!("toolkit_versions[{toolkit}]"),
+                joined("version", &[version])?,
+            ),
+            None => ("toolkit_versions".to_owned(), "latest".to_owned()),
+        };
+        let list = List {
+            operation: "list_tools",
+            path: "tools",
+            page_size: CATALOGUE_PAGE_SIZE,
+            query: vec![
+                ("toolkit_slug", &toolkit),
+                (&version.0, &version.1),
+                // Without it deprecated tools are shown.
+                ("include_deprecated", bool_text(query.include_deprecated)),
+            ],
+            decode: wire::tool_item,
+            id: |tool: &Tool| &tool.slug,
+            // A filter that the server ignored must not mix toolkits.
+            wanted: &|tool| tool.toolkit.slug.is_empty() || tool.toolkit.slug.eq_ignore_ascii_case(&toolkit),
+        };
+        read(&self.0, priority, &list).await
     }
 
     /// All accounts that match, of every status and account type, oldest first. Items that cannot be understood are left
@@ -142,28 +251,26 @@ impl Client {
             ("order_by", "created_at"),
             ("order_direction", "asc"),
         ]);
+        let passes = |wanted: &[String], value: &str| {
+            wanted.is_empty() || value.is_empty() || wanted.iter().any(|one| one.eq_ignore_ascii_case(value))
+        };
         let list = List {
             operation: "list_accounts",
             path: "connected_accounts",
+            page_size: PAGE_SIZE,
             query: parameters,
             decode: wire::account_item,
             id: |account: &Account| &account.id,
+            // A filter that the server ignored must not mix up people.
+            wanted: &|account| {
+                passes(&query.toolkits, &account.toolkit)
+                    && (query.user_ids.is_empty()
+                        || account.user_id.is_empty()
+                        || query.user_ids.contains(&account.user_id))
+                    && (query.ids.is_empty() || query.ids.contains(&account.id))
+            },
         };
-        let mut listing = read(&self.0, priority, &list).await?;
-        // A filter that the server ignored must not mix up people.
-        listing.items.retain(|account| {
-            let passes = |wanted: &[String], value: &str| {
-                wanted.is_empty()
-                    || value.is_empty()
-                    || wanted.iter().any(|one| one.eq_ignore_ascii_case(value))
-            };
-            passes(&query.toolkits, &account.toolkit)
-                && (query.user_ids.is_empty()
-                    || account.user_id.is_empty()
-                    || query.user_ids.contains(&account.user_id))
-                && (query.ids.is_empty() || query.ids.contains(&account.id))
-        });
-        Ok(listing)
+        read(&self.0, priority, &list).await
     }
 
     /// One account; `None` if Composio says that it does not exist. A 404 that is an HTML page comes from something in

@@ -5,6 +5,7 @@
 
 mod account;
 mod budget;
+mod catalogue;
 mod client;
 mod error;
 mod options;
@@ -21,6 +22,7 @@ pub use self::account::{
     Account, AccountQuery, AccountStatus, AuthConfig, Deletion, ExecuteRequest, Link, LinkRequest, ToolResult,
 };
 pub use self::budget::{Budget, BudgetOptions, BudgetSnapshot, Permit, Priority, RateHeaders};
+pub use self::catalogue::{Tool, ToolQuery, ToolToolkit, ToolkitDetail, ToolkitSummary};
 pub use self::client::{CallObserver, Client, NoObserver};
 pub use self::error::Error;
 pub use self::options::ClientOptions;

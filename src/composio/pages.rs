@@ -1,7 +1,6 @@
 //! Lists, followed to their last page.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
 
@@ -10,8 +9,8 @@ use super::budget::Priority;
 use super::transport::{Call, Transport};
 use super::wire::{Skipped, page};
 
-/// Items per page: safe for every list of the API.
-const PAGE_SIZE: &str = "100";
+/// Items per page where nothing else is known: safe for every list of the API but the webhook subscriptions.
+pub(super) const PAGE_SIZE: &str = "100";
 /// A list of more pages than this does not end.
 const MOST_PAGES: usize = 2000;
 
@@ -22,6 +21,9 @@ pub struct Listing<T> {
     pub items: Vec<T>,
     /// What could not: with any of these the list says nothing about what it does not contain.
     pub skipped: Vec<Skipped>,
+    /// How many objects there are by Composio's own count, the one given last, without those that nobody asked for;
+    /// `None` if no page says. More than there are items: some are missing. Fewer: some vanished while the list was read.
+    pub promised: Option<usize>,
 }
 
 impl<T> Listing<T> {
@@ -35,9 +37,14 @@ impl<T> Listing<T> {
 pub(super) struct List<'a, T> {
     pub operation: &'static str,
     pub path: &'a str,
+    /// Items to ask for per page: no more than the endpoint gives, which may refuse a larger number.
+    pub page_size: &'static str,
     pub query: Vec<(&'a str, &'a str)>,
     pub decode: fn(&RawValue) -> Result<T, Skipped>,
     pub id: fn(&T) -> &str,
+    /// Whether an object is among those that were asked for, should the server have ignored a filter. Judges by what does
+    /// not change in the life of an object.
+    pub wanted: &'a (dyn Fn(&T) -> bool + Sync),
 }
 
 /// Reads the whole list. A cursor is a page number in disguise, so that objects which come and go between two pages
@@ -47,18 +54,22 @@ pub(super) async fn read<T>(
     priority: Priority,
     list: &List<'_, T>,
 ) -> Result<Listing<T>, Error> {
-    let mut collected = Collected {
-        items: Vec::new(),
-        places: HashMap::new(),
-        skipped: Vec::new(),
-        id: list.id,
-    };
-    let Pass { pages, promised } = pass(transport, priority, list, &mut collected).await?;
-    if pages > 1 && promised.is_some_and(|promised| collected.len() < promised) {
-        collected.skipped.clear();
-        pass(transport, priority, list, &mut collected).await?;
+    let mut collected = pass(transport, priority, list).await?;
+    if collected.may_lack_some() {
+        let again = pass(transport, priority, list).await?;
+        if again.may_lack_some() {
+            collected.merge(list, again);
+        } else {
+            collected = again;
+        }
     }
-    let Collected { items, skipped, .. } = collected;
+    let unwanted = collected.places.values().filter(|place| place.is_none()).count();
+    let Collected {
+        items,
+        skipped,
+        promised,
+        ..
+    } = collected;
     if !skipped.is_empty() {
         tracing::warn!(
             operation = list.operation,
@@ -66,58 +77,86 @@ pub(super) async fn read<T>(
             "list items cannot be understood"
         );
     }
-    Ok(Listing { items, skipped })
+    Ok(Listing {
+        items,
+        skipped,
+        promised: promised.map(|promised| promised.saturating_sub(unwanted)),
+    })
 }
 
-/// Objects by id; the newest answer about each.
+/// What the pages of a list held: objects by id, the newest answer about each.
 struct Collected<T> {
     items: Vec<T>,
-    places: HashMap<String, usize>,
+    /// Where each object is among the items; `None`: nobody asked for it.
+    places: HashMap<String, Option<usize>>,
     skipped: Vec<Skipped>,
-    id: fn(&T) -> &str,
+    pages: usize,
+    /// The number of objects that a page spoke of last.
+    promised: Option<usize>,
+    /// The highest such number of all pages.
+    most_promised: Option<usize>,
 }
 
 impl<T> Collected<T> {
-    fn len(&self) -> u64 {
-        (self.items.len() + self.skipped.len()) as u64
+    /// Objects that vanish while the list is read pull others over the edge of a page: then the number of objects falls
+    /// together with the count of them, and only the highest count tells.
+    fn may_lack_some(&self) -> bool {
+        let known = self.places.len() + self.skipped.len();
+        self.pages > 1 && self.most_promised.is_some_and(|promised| known < promised)
     }
 
-    fn add(&mut self, item: Result<T, Skipped>) {
-        match item {
-            Err(skipped) => self.skipped.push(skipped),
-            Ok(item) => {
-                if let Some(place) = self.places.get((self.id)(&item)) {
-                    self.items[*place] = item;
-                } else {
-                    self.places.insert((self.id)(&item).to_owned(), self.items.len());
+    fn add(&mut self, list: &List<'_, T>, item: T) {
+        let id = (list.id)(&item);
+        match self.places.get(id) {
+            Some(Some(place)) => self.items[*place] = item,
+            Some(None) => {}
+            None => {
+                let place = (list.wanted)(&item).then_some(self.items.len());
+                self.places.insert(id.to_owned(), place);
+                if place.is_some() {
                     self.items.push(item);
                 }
             }
         }
     }
-}
 
-struct Pass {
-    pages: usize,
-    /// Number of objects that the last page spoke of.
-    promised: Option<u64>,
+    /// Takes over what a later pass saw.
+    fn merge(&mut self, list: &List<'_, T>, later: Self) {
+        for item in later.items {
+            self.add(list, item);
+        }
+        for (id, place) in later.places {
+            if place.is_none() {
+                self.places.entry(id).or_insert(None);
+            }
+        }
+        self.skipped = later.skipped;
+        self.promised = later.promised;
+    }
 }
 
 async fn pass<T>(
     transport: &Transport,
     priority: Priority,
     list: &List<'_, T>,
-    collected: &mut Collected<T>,
-) -> Result<Pass, Error> {
+) -> Result<Collected<T>, Error> {
     let endless = |message: &str| Error::Decode {
         message: message.to_owned(),
         excerpt: String::new(),
     };
+    let mut collected = Collected {
+        items: Vec::new(),
+        places: HashMap::new(),
+        skipped: Vec::new(),
+        pages: 0,
+        promised: None,
+        most_promised: None,
+    };
     let mut cursor: Option<String> = None;
     let mut seen = HashSet::new();
-    for pages in 1..=MOST_PAGES {
+    while collected.pages < MOST_PAGES {
         let mut query = list.query.clone();
-        query.push(("limit", PAGE_SIZE));
+        query.push(("limit", list.page_size));
         if let Some(cursor) = &cursor {
             query.push(("cursor", cursor));
         }
@@ -129,6 +168,7 @@ async fn pass<T>(
             body: None,
             repeatable: true,
         };
+        // Decoded while the body is at hand, so that no more than one page's text is held.
         let (items, next, promised) = transport
             .call(&call, |body| {
                 let page = page(body)?;
@@ -137,10 +177,17 @@ async fn pass<T>(
             })
             .await?;
         for item in items {
-            collected.add(item);
+            match item {
+                Ok(item) => collected.add(list, item),
+                Err(skipped) => collected.skipped.push(skipped),
+            }
         }
+        collected.pages += 1;
+        let promised = promised.and_then(|promised| usize::try_from(promised).ok());
+        collected.promised = promised.or(collected.promised);
+        collected.most_promised = collected.most_promised.max(promised);
         let Some(next) = next else {
-            return Ok(Pass { pages, promised });
+            return Ok(collected);
         };
         if !seen.insert(next.clone()) {
             return Err(endless("the list leads back to a page that was already read"));

@@ -1,11 +1,14 @@
 //! The JSON that Composio speaks, read leniently: fields may be missing, null, added, or numbers in disguise. Only what
 //! a decision cannot do without makes an object unreadable.
 
+mod catalogue;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub(super) use self::catalogue::{tool_item, toolkit, toolkit_item};
 use super::account::{Account, AccountStatus, AuthConfig, Link, ToolResult};
 
 /// Why a body or an item was not understood. Never contains a part of it.
