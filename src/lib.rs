@@ -7,5 +7,6 @@ pub mod composio;
 pub mod controllers;
 pub mod kube_io;
 pub mod operator;
+pub mod schemas;
 pub mod settings;
 pub mod telemetry;

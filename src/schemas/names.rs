@@ -19,7 +19,9 @@ pub fn manifest(prefix: &str) -> String {
 /// Slugs of Composio consist of lower-case letters, digits and `_`, so that this keeps different slugs apart. Any other
 /// slug gets a part of its hash behind a dot, which the plain form never contains.
 pub fn toolkit(prefix: &str, slug: &str) -> String {
-    let is_plain = slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    let is_plain = slug
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         && slug.ends_with(|c: char| c.is_ascii_alphanumeric())
         && prefix.len() + 1 + slug.len() + PART_SUFFIX <= MAX_NAME
         && slug != MANIFEST;
@@ -36,7 +38,11 @@ pub fn toolkit(prefix: &str, slug: &str) -> String {
         .collect();
     let readable = readable.trim_matches('-');
     let hash = sha256_hex([slug.as_bytes()]);
-    format!("{prefix}-{}.h{}", if readable.is_empty() { "x" } else { readable }, &hash[..10])
+    format!(
+        "{prefix}-{}.h{}",
+        if readable.is_empty() { "x" } else { readable },
+        &hash[..10]
+    )
 }
 
 /// Name of a toolkit's `index`-th ConfigMap; the 0th has the toolkit's own name, the others a number from 2.
@@ -51,10 +57,18 @@ pub fn part(toolkit: &str, index: usize) -> String {
 pub fn label(slug: &str) -> String {
     let short: String = slug
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
         .take(63)
         .collect();
-    short.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+    short
+        .trim_matches(|c: char| !c.is_ascii_alphanumeric())
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -77,7 +91,9 @@ mod tests {
 
     #[test]
     fn slugs_that_look_alike_and_the_manifest_keep_apart() {
-        let slugs = ["a_b", "a-b", "A_B", "a__b", "a_b_", "_a_b", "a.b", "a b", "manifest", "MANIFEST", ""];
+        let slugs = [
+            "a_b", "a-b", "A_B", "a__b", "a_b_", "_a_b", "a.b", "a b", "manifest", "MANIFEST", "",
+        ];
         let mut names: HashSet<String> = slugs.iter().map(|slug| toolkit("p", slug)).collect();
         names.insert(manifest("p"));
         assert_eq!(names.len(), slugs.len() + 1, "{names:?}");

@@ -92,9 +92,13 @@ pub(crate) mod tests {
     fn the_order_in_which_it_was_sent_does_not_matter() {
         let sent = r#"{"type":"object","required":["z","a","z"],"properties":{"z":{},"a":{}}}"#;
         let raw = RawValue::from_string(sent.to_owned()).unwrap();
-        let one = Tool { input_parameters: raw, ..tool("T", &json!({}), &json!({})) };
+        let one = Tool {
+            input_parameters: raw,
+            ..tool("T", &json!({}), &json!({}))
+        };
         let json = CachedTool::new(&one).json;
-        let wanted = r#""inputParameters":{"properties":{"a":{},"z":{}},"required":["a","z"],"type":"object"}"#;
+        let wanted =
+            r#""inputParameters":{"properties":{"a":{},"z":{}},"required":["a","z"],"type":"object"}"#;
         assert!(json.contains(wanted), "{json}");
         assert!(json.contains(r#""tags":["a","b"]"#), "{json}");
         assert!(json.starts_with(r#"{"description""#), "{json}");
@@ -103,7 +107,8 @@ pub(crate) mod tests {
     #[test]
     fn data_that_looks_like_a_schema_stays_as_it_is() {
         let input = json!({"properties": {"default": {"required": ["b", "a", "a"]}}, "default": {"required": ["b", "a", "a"]}});
-        let json: Value = serde_json::from_str(&CachedTool::new(&tool("T", &input, &json!({}))).json).unwrap();
+        let json: Value =
+            serde_json::from_str(&CachedTool::new(&tool("T", &input, &json!({}))).json).unwrap();
         let input = &json["inputParameters"];
         assert_eq!(input["properties"]["default"]["required"], json!(["a", "b"]));
         assert_eq!(input["default"]["required"], json!(["b", "a", "a"]));
@@ -111,11 +116,18 @@ pub(crate) mod tests {
 
     #[test]
     fn a_schema_too_deep_to_read_is_kept_as_text() {
-        let deep = format!("{}{}", r#"{"not":"#.repeat(200), "{}".to_owned() + &"}".repeat(200));
+        let deep = format!(
+            "{}{}",
+            r#"{"not":"#.repeat(200),
+            "{}".to_owned() + &"}".repeat(200)
+        );
         let raw = RawValue::from_string(deep.clone());
         // Reading it as raw JSON may be refused already; then there is nothing to keep.
         if let Ok(raw) = raw {
-            let one = Tool { input_parameters: raw, ..tool("T", &json!({}), &json!({})) };
+            let one = Tool {
+                input_parameters: raw,
+                ..tool("T", &json!({}), &json!({}))
+            };
             let json: Value = serde_json::from_str(&CachedTool::new(&one).json).unwrap();
             assert_eq!(json["inputParameters"], Value::String(deep));
         }

@@ -20,11 +20,20 @@ const ONE: [&str; 12] = [
     "contentSchema",
 ];
 const MANY: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
-const NAMED: [&str; 5] = ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"];
+const NAMED: [&str; 5] = [
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+    "patternProperties",
+    "properties",
+];
 
 /// Calls `visit` for the schema and every schema inside it. Data, such as `default`, `enum` and `examples`, is not a
 /// schema whatever it looks like.
-pub(super) fn for_each_schema(schema: &mut Value, visit: &mut impl FnMut(&mut serde_json::Map<String, Value>)) {
+pub(super) fn for_each_schema(
+    schema: &mut Value,
+    visit: &mut impl FnMut(&mut serde_json::Map<String, Value>),
+) {
     descend(schema, 0, visit);
 }
 
@@ -39,7 +48,11 @@ fn descend(schema: &mut Value, depth: usize, visit: &mut impl FnMut(&mut serde_j
     for (key, inner) in schema.iter_mut() {
         let key = key.as_str();
         if NAMED.contains(&key) {
-            for named in inner.as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
+            for named in inner
+                .as_object_mut()
+                .into_iter()
+                .flat_map(serde_json::Map::values_mut)
+            {
                 descend(named, depth + 1, visit);
             }
         } else if MANY.contains(&key) || (ONE.contains(&key) && inner.is_array()) {

@@ -1,0 +1,523 @@
+//! How a toolkit's tools are put into ConfigMaps.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+use flate2::read::GzDecoder;
+use flate2::{Compression, GzBuilder};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::tool::CachedTool;
+use super::{FORMAT, names, sha256_hex};
+use crate::api::composio_schema_cache::EncodingPolicy;
+
+/// Key with what is known of the toolkit.
+pub const TOOLKIT_KEY: &str = "toolkit.json";
+/// Key with the tools as plain JSON.
+pub const TOOLS_KEY: &str = "tools.json";
+/// Key with the tools as compressed JSON, in `binaryData`.
+pub const TOOLS_GZIP_KEY: &str = "tools.json.gz";
+
+/// Most bytes of tools in one ConfigMap. Kubernetes allows 1 MiB of data; the rest is for the toolkit's description and
+/// for metadata.
+pub const MAX_TOOLS_BYTES: usize = 900 * 1024;
+
+/// Longest text about a toolkit that is kept, in bytes.
+const MAX_TEXT: usize = 4096;
+
+/// How tools are stored.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Plain.
+    Json,
+    /// Compressed.
+    Gzip,
+}
+
+impl Encoding {
+    /// The spelling in manifest and annotations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+/// What a reader learns of the toolkit.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolkitFacts {
+    /// Its slug.
+    pub slug: String,
+    /// Its name for people.
+    pub name: String,
+    /// What it is.
+    pub description: String,
+    /// Address of its logo.
+    pub logo: String,
+    /// Address of the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_url: Option<String>,
+    /// Version of the tools. None: Composio does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How accounts authenticate, such as `OAUTH2`.
+    pub auth_modes: Vec<String>,
+    /// What kind of toolkit it is.
+    pub categories: Vec<String>,
+}
+
+/// `toolkit.json`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolkitDocument {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// What is known of the toolkit.
+    #[serde(flatten)]
+    pub facts: ToolkitFacts,
+    /// Number of tools in all parts.
+    pub tools: usize,
+    /// How they are stored.
+    pub encoding: Encoding,
+    /// SHA-256 of the texts of all parts, one after the other.
+    pub sha256: String,
+    /// The ConfigMaps, in the order of the tools; the first is the one that this is in.
+    pub parts: Vec<PartReference>,
+    /// Tools that are too large for any ConfigMap, and so left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted_tools: Vec<String>,
+}
+
+/// Where a part of the tools is, and how to know that it is the right one.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartReference {
+    /// Name of the ConfigMap.
+    pub config_map: String,
+    /// Number of tools in it.
+    pub tools: usize,
+    /// SHA-256 of its `tools.json`; of the text, also where it is stored compressed.
+    pub sha256: String,
+}
+
+/// The data of one ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Part {
+    /// Name of the ConfigMap.
+    pub name: String,
+    /// Its `data`.
+    pub data: BTreeMap<String, String>,
+    /// Its `binaryData`.
+    pub binary_data: BTreeMap<String, Vec<u8>>,
+}
+
+/// A toolkit, ready to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packed {
+    /// What is in the first part's `toolkit.json`.
+    pub document: ToolkitDocument,
+    /// The ConfigMaps, the toolkit's own first.
+    pub parts: Vec<Part>,
+}
+
+/// Packs the tools of a toolkit. `prefix` begins the names of the ConfigMaps.
+pub fn pack(
+    prefix: &str,
+    mut facts: ToolkitFacts,
+    mut tools: Vec<CachedTool>,
+    policy: EncodingPolicy,
+) -> Packed {
+    for text in [&mut facts.name, &mut facts.description, &mut facts.logo] {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+    }
+    tools.sort_by(|a, b| a.slug.cmp(&b.slug));
+    tools.dedup_by(|later, earlier| later.slug == earlier.slug);
+    let mut omitted_tools = Vec::new();
+    let fits = |tool: &CachedTool| {
+        tool.json.len() + 2 <= MAX_TOOLS_BYTES
+            || (policy != EncodingPolicy::Json
+                && gzip(&text(std::slice::from_ref(tool))).len() <= MAX_TOOLS_BYTES)
+    };
+    tools.retain(|tool| {
+        let keep = fits(tool);
+        if !keep {
+            omitted_tools.push(tool.slug.clone());
+        }
+        keep
+    });
+    let size = tools.iter().map(|tool| tool.json.len() + 1).sum::<usize>() + 1;
+    let encoding = match policy {
+        EncodingPolicy::Json => Encoding::Json,
+        EncodingPolicy::Auto if size <= MAX_TOOLS_BYTES => Encoding::Json,
+        EncodingPolicy::Auto | EncodingPolicy::Gzip => Encoding::Gzip,
+    };
+    let mut stored = Vec::new();
+    match encoding {
+        Encoding::Json => split_plain(&tools, &mut stored),
+        Encoding::Gzip => split_compressed(&tools, &mut stored),
+    }
+    let toolkit_name = names::toolkit(prefix, &facts.slug);
+    let references = stored.iter().enumerate().map(|(index, stored)| PartReference {
+        config_map: names::part(&toolkit_name, index),
+        tools: stored.tools,
+        sha256: stored.sha256.clone(),
+    });
+    let document = ToolkitDocument {
+        format: FORMAT,
+        facts,
+        tools: tools.len(),
+        encoding,
+        sha256: match stored.as_slice() {
+            [only] => only.sha256.clone(),
+            _ => whole_hash(&tools, &stored),
+        },
+        parts: references.collect(),
+        omitted_tools,
+    };
+    let parts = stored
+        .into_iter()
+        .zip(&document.parts)
+        .enumerate()
+        .map(|(index, (stored, reference))| {
+            let mut part = Part {
+                name: reference.config_map.clone(),
+                ..Part::default()
+            };
+            match stored.content {
+                Content::Plain(text) => part.data.insert(TOOLS_KEY.to_owned(), text).map(drop),
+                Content::Compressed(bytes) => part
+                    .binary_data
+                    .insert(TOOLS_GZIP_KEY.to_owned(), bytes)
+                    .map(drop),
+            };
+            if index == 0 {
+                let text = serde_json::to_value(&document).unwrap_or_default().to_string();
+                part.data.insert(TOOLKIT_KEY.to_owned(), text);
+            }
+            part
+        });
+    Packed {
+        parts: parts.collect(),
+        document,
+    }
+}
+
+enum Content {
+    Plain(String),
+    Compressed(Vec<u8>),
+}
+
+struct Stored {
+    content: Content,
+    tools: usize,
+    sha256: String,
+}
+
+impl Stored {
+    fn new(content: Content, text: &str, tools: usize) -> Self {
+        Self {
+            content,
+            tools,
+            sha256: sha256_hex([text.as_bytes()]),
+        }
+    }
+}
+
+/// The JSON array of these tools.
+fn text(tools: &[CachedTool]) -> String {
+    let mut text = String::with_capacity(tools.iter().map(|tool| tool.json.len() + 1).sum::<usize>() + 2);
+    text.push('[');
+    for (index, tool) in tools.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(&tool.json);
+    }
+    text.push(']');
+    text
+}
+
+/// As many tools as fit into each part.
+fn split_plain(tools: &[CachedTool], stored: &mut Vec<Stored>) {
+    let mut begin = 0;
+    let mut size = 2;
+    for (index, tool) in tools.iter().enumerate() {
+        if index > begin && size + tool.json.len() + 1 > MAX_TOOLS_BYTES {
+            let text = text(&tools[begin..index]);
+            stored.push(Stored::new(Content::Plain(text.clone()), &text, index - begin));
+            (begin, size) = (index, 2);
+        }
+        size += tool.json.len() + 1;
+    }
+    let text = text(&tools[begin..]);
+    stored.push(Stored::new(
+        Content::Plain(text.clone()),
+        &text,
+        tools.len() - begin,
+    ));
+}
+
+/// Halves until every part fits: how well tools compress is only known once they are.
+fn split_compressed(tools: &[CachedTool], stored: &mut Vec<Stored>) {
+    let text = text(tools);
+    let bytes = gzip(&text);
+    if bytes.len() <= MAX_TOOLS_BYTES || tools.len() < 2 {
+        stored.push(Stored::new(Content::Compressed(bytes), &text, tools.len()));
+        return;
+    }
+    drop(bytes);
+    let (first, second) = tools.split_at(middle(tools));
+    split_compressed(first, stored);
+    split_compressed(second, stored);
+}
+
+/// Where about half of the bytes are on each side. At least one tool is.
+fn middle(tools: &[CachedTool]) -> usize {
+    let half = tools.iter().map(|tool| tool.json.len()).sum::<usize>() / 2;
+    let mut seen = 0;
+    let reached = tools.iter().position(|tool| {
+        seen += tool.json.len();
+        seen > half
+    });
+    reached.unwrap_or(0).clamp(1, tools.len() - 1)
+}
+
+fn whole_hash(tools: &[CachedTool], stored: &[Stored]) -> String {
+    let mut rest = tools;
+    let texts: Vec<String> = stored
+        .iter()
+        .map(|stored| {
+            let (these, others) = rest.split_at(stored.tools);
+            rest = others;
+            text(these)
+        })
+        .collect();
+    sha256_hex(texts.iter().map(String::as_bytes))
+}
+
+/// The same bytes for the same text: no time and no name in the header.
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::best());
+    // Writing to memory cannot fail.
+    let _ = encoder.write_all(text.as_bytes());
+    encoder.finish().unwrap_or_default()
+}
+
+/// Reads the tools of one part, however they are stored.
+///
+/// # Errors
+/// The part holds no tools, or they are damaged.
+pub fn unpack(part: &Part) -> io::Result<Vec<Value>> {
+    let text = match (part.data.get(TOOLS_KEY), part.binary_data.get(TOOLS_GZIP_KEY)) {
+        (Some(text), _) => text.clone(),
+        (None, Some(bytes)) => {
+            let mut text = String::new();
+            GzDecoder::new(bytes.as_slice()).read_to_string(&mut text)?;
+            text
+        }
+        (None, None) => {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the ConfigMap holds no tools",
+            ));
+        }
+    };
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Hash over the keys of a ConfigMap that are ours. Keys that somebody added do not count.
+pub fn data_hash(part: &Part) -> String {
+    let keys = [
+        TOOLKIT_KEY,
+        TOOLS_KEY,
+        TOOLS_GZIP_KEY,
+        super::manifest::MANIFEST_KEY,
+    ];
+    let mut fields: Vec<Vec<u8>> = Vec::new();
+    for key in keys {
+        let value = part
+            .data
+            .get(key)
+            .map(String::as_bytes)
+            .or_else(|| part.binary_data.get(key).map(Vec::as_slice));
+        if let Some(value) = value {
+            fields.push(format!("{key}:{}:", value.len()).into_bytes());
+            fields.push(value.to_vec());
+        }
+    }
+    sha256_hex(fields.iter().map(Vec::as_slice))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn tool(slug: &str, size: usize, noise: bool) -> CachedTool {
+        let mut state = slug.bytes().fold(7_u64, |state, byte| {
+            state.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        let filler: String = (0..size)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                if noise {
+                    char::from(b'!' + u8::try_from((state >> 33) % 90).unwrap())
+                } else {
+                    'x'
+                }
+            })
+            .collect();
+        CachedTool {
+            slug: slug.to_owned(),
+            json: json!({"slug": slug, "filler": filler}).to_string(),
+        }
+    }
+
+    fn facts() -> ToolkitFacts {
+        ToolkitFacts {
+            slug: "github".to_owned(),
+            ..ToolkitFacts::default()
+        }
+    }
+
+    fn sizes(packed: &Packed) -> Vec<usize> {
+        packed
+            .parts
+            .iter()
+            .map(|part| {
+                part.data.values().map(String::len).sum::<usize>()
+                    + part.binary_data.values().map(Vec::len).sum::<usize>()
+            })
+            .collect()
+    }
+
+    fn slugs(packed: &Packed) -> Vec<String> {
+        let tools = packed.parts.iter().flat_map(|part| unpack(part).unwrap());
+        tools
+            .map(|tool| tool["slug"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_usual_toolkit_is_one_plain_config_map() {
+        let packed = pack(
+            "schemas",
+            facts(),
+            vec![tool("B", 10, false), tool("A", 10, false)],
+            EncodingPolicy::Auto,
+        );
+        assert_eq!(packed.parts.len(), 1);
+        assert_eq!(packed.parts[0].name, "schemas-github");
+        assert_eq!(slugs(&packed), ["A", "B"]);
+        let text = &packed.parts[0].data[TOOLS_KEY];
+        assert_eq!(packed.document.sha256, sha256_hex([text.as_bytes()]));
+        let document: ToolkitDocument = serde_json::from_str(&packed.parts[0].data[TOOLKIT_KEY]).unwrap();
+        assert_eq!(document, packed.document);
+    }
+
+    #[test]
+    fn what_does_not_fit_plain_is_compressed() {
+        let tools = (0..20)
+            .map(|n| tool(&format!("T{n:02}"), 100_000, false))
+            .collect();
+        let packed = pack("schemas", facts(), tools, EncodingPolicy::Auto);
+        assert_eq!(
+            (packed.parts.len(), packed.document.encoding),
+            (1, Encoding::Gzip)
+        );
+        assert_eq!(slugs(&packed).len(), 20);
+    }
+
+    #[test]
+    fn what_does_not_fit_compressed_goes_on_in_further_config_maps() {
+        let tools: Vec<_> = (0..6).map(|n| tool(&format!("T{n}"), 400_000, true)).collect();
+        for policy in [EncodingPolicy::Auto, EncodingPolicy::Json, EncodingPolicy::Gzip] {
+            let packed = pack("schemas", facts(), tools.clone(), policy);
+            assert!(packed.parts.len() > 1);
+            assert_eq!(packed.parts[1].name, "schemas-github.2");
+            assert_eq!(slugs(&packed), ["T0", "T1", "T2", "T3", "T4", "T5"]);
+            assert!(packed.document.omitted_tools.is_empty());
+            let texts = packed
+                .parts
+                .iter()
+                .map(|part| Value::from(unpack(part).unwrap()).to_string());
+            // Sorted JSON is read and written to the same text.
+            let texts: Vec<String> = texts.collect();
+            assert_eq!(
+                packed.document.sha256,
+                sha256_hex(texts.iter().map(String::as_bytes))
+            );
+            for (text, reference) in texts.iter().zip(&packed.document.parts) {
+                assert_eq!(reference.sha256, sha256_hex([text.as_bytes()]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tool_too_large_for_any_config_map_is_named_and_the_rest_is_kept() {
+        let tools = vec![
+            tool("SMALL", 10, false),
+            tool("GIANT", 2_000_000, true),
+            tool("OTHER", 10, false),
+        ];
+        let packed = pack("schemas", facts(), tools, EncodingPolicy::Auto);
+        assert_eq!(packed.document.omitted_tools, ["GIANT"]);
+        assert_eq!(
+            (slugs(&packed), packed.document.tools),
+            (vec!["OTHER".to_owned(), "SMALL".to_owned()], 2)
+        );
+    }
+
+    #[test]
+    fn a_toolkit_without_tools_is_an_empty_list() {
+        let packed = pack("schemas", facts(), vec![], EncodingPolicy::Auto);
+        assert_eq!(packed.parts[0].data[TOOLS_KEY], "[]");
+    }
+
+    #[test]
+    fn the_hash_sees_every_key_of_ours_and_no_other() {
+        let part = pack(
+            "schemas",
+            facts(),
+            vec![tool("A", 10, false)],
+            EncodingPolicy::Json,
+        )
+        .parts
+        .remove(0);
+        let hash = data_hash(&part);
+        let mut foreign = part.clone();
+        foreign.data.insert("note".to_owned(), "x".to_owned());
+        assert_eq!(data_hash(&foreign), hash);
+        for key in [TOOLKIT_KEY, TOOLS_KEY] {
+            let mut edited = part.clone();
+            edited.data.get_mut(key).unwrap().push(' ');
+            assert_ne!(data_hash(&edited), hash);
+            edited.data.remove(key);
+            assert_ne!(data_hash(&edited), hash);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Whatever the sizes: every part fits, nothing is lost or doubled, the order does not matter.
+        #[test]
+        fn every_part_fits_and_nothing_is_lost(sizes_of in prop::collection::vec((1_usize..700_000, any::<bool>()), 0..8), policy in 0..3) {
+            let policy = [EncodingPolicy::Auto, EncodingPolicy::Json, EncodingPolicy::Gzip][usize::try_from(policy).unwrap()];
+            let tools: Vec<_> = sizes_of.iter().enumerate().map(|(n, (size, noise))| tool(&format!("T{n}"), *size, *noise)).collect();
+            let packed = pack("schemas", facts(), tools.clone(), policy);
+            prop_assert!(sizes(&packed).iter().all(|size| *size < 1024 * 1024 - 64 * 1024));
+            prop_assert_eq!(slugs(&packed), tools.iter().map(|tool| tool.slug.clone()).collect::<Vec<_>>());
+            let reversed = tools.into_iter().rev().collect();
+            prop_assert_eq!(pack("schemas", facts(), reversed, policy), packed);
+        }
+    }
+}
