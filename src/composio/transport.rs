@@ -17,7 +17,7 @@ use super::wire::{Unreadable, complaint};
 use super::{CallObserver, ClientOptions, Error};
 
 /// Bodies are kept in memory whole; the largest legitimate ones, pages of tool schemas, stay far below.
-const LARGEST_BODY: usize = 64 * 1024 * 1024;
+const LARGEST_BODY: u64 = 64 * 1024 * 1024;
 /// Longest `Retry-After` that is believed.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
 /// A rejected key is not tried again for this long.
@@ -273,12 +273,10 @@ impl Transport {
 
     async fn body(&self, response: &mut Response) -> Result<Vec<u8>, Failure> {
         let mut body = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| self.network_failure(error))?
-        {
-            if body.len() + chunk.len() > LARGEST_BODY {
+        // One that announces its size need not be read to be refused.
+        let mut size = response.content_length();
+        loop {
+            if size.is_some_and(|size| size > LARGEST_BODY) {
                 let message = format!("the body is larger than {} MiB", LARGEST_BODY / (1024 * 1024));
                 return Err(Failure::new(
                     Error::Decode {
@@ -288,9 +286,13 @@ impl Transport {
                     false,
                 ));
             }
+            let chunk = response.chunk().await;
+            let Some(chunk) = chunk.map_err(|error| self.network_failure(error))? else {
+                return Ok(body);
+            };
             body.extend_from_slice(&chunk);
+            size = Some(body.len() as u64);
         }
-        Ok(body)
     }
 
     fn refusal(

@@ -2,6 +2,7 @@
 //! a decision cannot do without makes an object unreadable.
 
 mod catalogue;
+mod complaint;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub(super) use self::catalogue::{tool_item, toolkit, toolkit_item};
+pub(super) use self::complaint::complaint;
 use super::account::{Account, AccountStatus, AuthConfig, Link, ToolResult};
 
 /// Why a body or an item was not understood. Never contains a part of it.
@@ -46,6 +48,19 @@ impl From<serde_json::Error> for Unreadable {
     }
 }
 
+/// Reads an object. Serde by itself takes an array too, for an object whose fields come in order.
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Unreadable::new("it is an array instead of an object"));
+    }
+    Ok(serde_json::from_slice(body)?)
+}
+
+/// Reads an object of a list.
+fn item<'a, T: Deserialize<'a>>(item: &'a RawValue) -> Result<T, Skipped> {
+    object(item.get().as_bytes()).map_err(|_| Skipped::default())
+}
+
 /// One page of a list; its items are decoded one by one, so that one bad item does not hide the others.
 pub(super) struct Page<'a> {
     pub items: Vec<&'a RawValue>,
@@ -65,7 +80,7 @@ struct PageWire<'a> {
 }
 
 pub(super) fn page(body: &[u8]) -> Result<Page<'_>, Unreadable> {
-    let wire: PageWire<'_> = serde_json::from_slice(body)?;
+    let wire: PageWire<'_> = object(body)?;
     Ok(Page {
         items: wire.items,
         next_cursor: text(&wire.next_cursor),
@@ -132,13 +147,11 @@ impl AccountWire {
 }
 
 pub(super) fn account_item(item: &RawValue) -> Result<Account, Skipped> {
-    serde_json::from_str::<AccountWire>(item.get())
-        .map_err(|_| Skipped::default())?
-        .into_account()
+    self::item::<AccountWire>(item)?.into_account()
 }
 
 pub(super) fn account(body: &[u8]) -> Result<Account, Unreadable> {
-    serde_json::from_slice::<AccountWire>(body)?
+    object::<AccountWire>(body)?
         .into_account()
         .map_err(|_| Unreadable::new("the account has no id or no status"))
 }
@@ -160,7 +173,7 @@ struct AuthConfigWire {
 }
 
 pub(super) fn auth_config_item(item: &RawValue) -> Result<AuthConfig, Skipped> {
-    let wire: AuthConfigWire = serde_json::from_str(item.get()).map_err(|_| Skipped::default())?;
+    let wire: AuthConfigWire = self::item(item)?;
     Ok(AuthConfig {
         id: text(&wire.id).ok_or_else(Skipped::default)?,
         name: text(&wire.name).unwrap_or_default(),
@@ -182,7 +195,7 @@ pub(super) fn link(body: &[u8]) -> Result<Link, Unreadable> {
         #[serde(default)]
         expires_at: Value,
     }
-    let wire: LinkWire = serde_json::from_slice(body)?;
+    let wire: LinkWire = object(body)?;
     Ok(Link {
         connected_account_id: text(&wire.connected_account_id)
             .ok_or_else(|| Unreadable::new("the link has no connected_account_id"))?,
@@ -205,7 +218,7 @@ pub(super) fn tool_result(body: &[u8]) -> Result<ToolResult, Unreadable> {
         #[serde(default)]
         log_id: Value,
     }
-    let wire: ResultWire = serde_json::from_slice(body)?;
+    let wire: ResultWire = object(body)?;
     let error = match &wire.error {
         Value::Null => None,
         Value::String(error) => Some(error.clone()).filter(|error| !error.is_empty()),
@@ -230,53 +243,7 @@ pub(super) fn success(body: &[u8]) -> Result<bool, Unreadable> {
     if body.trim_ascii().is_empty() {
         return Ok(true);
     }
-    Ok(flag(&serde_json::from_slice::<Success>(body)?.success).unwrap_or(true))
-}
-
-/// What an error answer says about itself.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Complaint {
-    pub code: Option<String>,
-    pub slug: Option<String>,
-    pub message: Option<String>,
-    pub request_id: Option<String>,
-    /// The body is a JSON object, or empty: Composio itself may have written it, an HTML page it never writes.
-    pub plausible: bool,
-}
-
-/// Reads `{"error": {message, code, slug, …}}` as well as the flat `{"message": …}` of the rate limiter.
-pub(super) fn complaint(body: &[u8]) -> Complaint {
-    if body.trim_ascii().is_empty() {
-        return Complaint {
-            plausible: true,
-            ..Complaint::default()
-        };
-    }
-    let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
-        return Complaint::default();
-    };
-    let error = body.get("error").unwrap_or(&Value::Null);
-    let details: Vec<String> = error["errors"]
-        .as_array()
-        .map(|errors| errors.iter().filter_map(text).collect())
-        .unwrap_or_default();
-    let message = text(&error["message"])
-        .or_else(|| body.get("message").and_then(text))
-        .or_else(|| text(error))
-        .map(|message| {
-            if details.is_empty() {
-                message
-            } else {
-                format!("{message}: {}", details.join("; "))
-            }
-        });
-    Complaint {
-        code: text(&error["code"]).or_else(|| text(&error["error_code"])),
-        slug: text(&error["slug"]),
-        message,
-        request_id: text(&error["request_id"]),
-        plausible: true,
-    }
+    Ok(flag(&object::<Success>(body)?.success).unwrap_or(true))
 }
 
 /// A non-empty string; numbers are written out, whole ones without a fraction.
@@ -392,10 +359,9 @@ mod tests {
                 user_id: Some("u".into())
             }
         );
-        assert_eq!(
-            account_item(&raw(&json!("nonsense"))).unwrap_err(),
-            Skipped::default()
-        );
+        for nonsense in [json!("nonsense"), json!(["ca_1", {}, {}, "u", "ACTIVE"])] {
+            assert_eq!(account_item(&raw(&nonsense)).unwrap_err(), Skipped::default());
+        }
         assert!(account(b"{\"id\":\"ca_1\"}").is_err());
     }
 
@@ -407,7 +373,9 @@ mod tests {
             (read.items.len(), read.next_cursor, read.total_items),
             (2, None, Some(2))
         );
-        assert!(page(br#"{"items":null}"#).is_err());
+        for bad in [&br#"{"items":null}"#[..], b"[]", b" [[]]"] {
+            assert!(page(bad).is_err());
+        }
         assert!(page(br#"{"total_items":0}"#).is_err());
         assert!(
             page(br#"{"items":[{"a":"#)
@@ -424,41 +392,6 @@ mod tests {
             "the reason for our own wording"
         );
         assert!(!Unreadable::from(error).message.contains("hush"));
-    }
-
-    #[test]
-    fn complaints_of_every_known_shape_are_understood() {
-        let full = complaint(
-            br#"{"error":{"message":"Bad","code":600,"slug":"S","status":400,"request_id":"r","errors":["a","b"]}}"#,
-        );
-        let expected = Complaint {
-            code: Some("600".into()),
-            slug: Some("S".into()),
-            message: Some("Bad: a; b".into()),
-            request_id: Some("r".into()),
-            plausible: true,
-        };
-        assert_eq!(full, expected);
-        assert_eq!(
-            complaint(br#"{"error":{"code":"OriginMismatch"}}"#)
-                .code
-                .as_deref(),
-            Some("OriginMismatch")
-        );
-        assert_eq!(
-            complaint(br#"{"error":{"error_code":1810.0}}"#).code.as_deref(),
-            Some("1810")
-        );
-        assert_eq!(
-            complaint(br#"{"message":"Rate limit"}"#).message.as_deref(),
-            Some("Rate limit")
-        );
-        assert_eq!(
-            complaint(br#"{"error":"plain"}"#).message.as_deref(),
-            Some("plain")
-        );
-        assert_eq!(complaint(b"<html>"), Complaint::default());
-        assert!(complaint(b"").plausible);
     }
 
     #[test]

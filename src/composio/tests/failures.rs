@@ -123,6 +123,22 @@ async fn a_connection_that_breaks_may_have_carried_the_request() {
 }
 
 #[tokio::test]
+async fn a_body_too_large_to_be_meant_is_not_read() {
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 67108865\r\n\r\n{\"items\":[";
+    let (url, count) = rude_server(answer).await;
+    let error = client(url, Arc::new(Recorder::default()))
+        .list_toolkits(Priority::Background)
+        .await
+        .unwrap_err();
+    let expected = Error::Decode {
+        message: "the body is larger than 64 MiB".into(),
+        excerpt: String::new(),
+    };
+    assert_eq!(error, expected);
+    assert_eq!(count.load(Ordering::SeqCst), 1, "nor asked for again");
+}
+
+#[tokio::test]
 async fn without_a_connection_nothing_was_sent() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

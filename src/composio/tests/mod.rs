@@ -1,5 +1,6 @@
 //! The client over HTTP: what goes over the wire, what is sent again and what is not, and what each answer means.
 
+mod catalogue;
 mod failures;
 mod reads;
 mod writes;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Skipped, Unreadable, count, flag, slug, text};
+use super::{Skipped, Unreadable, count, flag, object, slug, text};
 use crate::composio::catalogue::{Tool, ToolToolkit, ToolkitDetail, ToolkitSummary};
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ struct ToolkitWire {
 }
 
 pub(in crate::composio) fn toolkit_item(item: &RawValue) -> Result<ToolkitSummary, Skipped> {
-    let wire: ToolkitWire = serde_json::from_str(item.get()).map_err(|_| Skipped::default())?;
+    let wire: ToolkitWire = super::item(item)?;
     let schemes = texts(&wire.auth_schemes);
     Ok(ToolkitSummary {
         slug: text(&wire.slug).ok_or_else(Skipped::default)?,
@@ -45,7 +45,7 @@ pub(in crate::composio) fn toolkit_item(item: &RawValue) -> Result<ToolkitSummar
 }
 
 pub(in crate::composio) fn toolkit(body: &[u8]) -> Result<ToolkitDetail, Unreadable> {
-    let wire: ToolkitWire = serde_json::from_slice(body)?;
+    let wire: ToolkitWire = object(body)?;
     let meta = |name: &str| text(&wire.meta[name]);
     let categories = wire.meta["categories"].as_array().into_iter().flatten();
     let details = wire.auth_config_details.as_array().into_iter().flatten();
@@ -92,7 +92,7 @@ struct ToolWire<'a> {
 }
 
 pub(in crate::composio) fn tool_item(item: &RawValue) -> Result<Tool, Skipped> {
-    let wire: ToolWire<'_> = serde_json::from_str(item.get()).map_err(|_| Skipped::default())?;
+    let wire: ToolWire<'_> = super::item(item)?;
     Ok(Tool {
         slug: text(&wire.slug).ok_or_else(Skipped::default)?,
         name: text(&wire.name).unwrap_or_default(),
@@ -219,7 +219,12 @@ mod tests {
             );
             assert!(toolkit(item.to_string().as_bytes()).is_ok());
         }
-        for item in [json!({"name": "a"}), json!({"slug": ""}), json!("a"), json!(null)] {
+        for item in [
+            json!({"name": "a"}),
+            json!({"slug": ""}),
+            json!(["a"]),
+            json!(null),
+        ] {
             assert_eq!(toolkit_item(&raw(&item)), Err(Skipped::default()), "{item}");
             assert!(toolkit(item.to_string().as_bytes()).is_err(), "{item}");
         }
@@ -272,6 +277,7 @@ mod tests {
         for item in [
             json!({"name": "A_B", "input_parameters": {}}),
             json!({"slug": {}}),
+            json!(["A_B"]),
             json!(7),
         ] {
             assert_eq!(tool_item(&raw(&item)).unwrap_err(), Skipped::default(), "{item}");
