@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kube::Resource;
 use kube::runtime::events::Reporter;
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::RedditConnection;
+use crate::api::{ComposioSchemaCache, RedditConnection};
 use crate::composio::{CallObserver, ReaderOptions, Registry};
 use crate::controllers::auth_configs::AuthConfigs;
 use crate::controllers::context::Context;
 use crate::controllers::credentials::{Credentials, SharedWith};
+use crate::controllers::reddit_connection::RedditConnections;
 use crate::controllers::run::{self, Namespaces};
+use crate::controllers::schema_cache::SchemaCaches;
+use crate::controllers::schema_cache::memory::Memory;
 use crate::kube_io::crds::{Crd, wait_for_crds};
 use crate::kube_io::events::Publisher;
 use crate::kube_io::lease::{self, Leadership, LeaseConfig};
@@ -95,34 +99,16 @@ async fn work(
         kube::Client::try_from(config.clone()).context("the cluster's configuration cannot be used")?;
     started.open();
 
-    let crd_gate = readiness.gate("crd redditconnections.composio-operator.dev");
-    let crd = Crd::of::<RedditConnection>();
-    metrics.crd_missing(crd.name(), false);
-    let name = crd.name().to_owned();
-    let crds = [crd];
-    let served = wait_for_crds(&client, &crds, |missing| {
-        if missing.is_empty() {
-            return;
-        }
-        metrics.crd_missing(&name, true);
-        tracing::warn!(
-            ?missing,
-            "waiting for CustomResourceDefinitions; install the files in crds/"
-        );
-    });
-    tokio::select! {
-        served = served => served?,
-        () = ends(shutdown.clone()) => return Ok(()),
-    }
-    metrics.crd_missing(&name, false);
-    crd_gate.open();
+    let connections_served = served::<RedditConnection>(&client, metrics, readiness, shutdown.clone());
+    let caches_served = served::<ComposioSchemaCache>(&client, metrics, readiness, shutdown.clone());
 
     let leadership = lead(settings, metrics, config, shutdown.clone()).await?;
     let Some(leadership) = leadership else {
         return Ok(());
     };
 
-    let (wakes, scopes) = run::scopes(&Namespaces::from_names(&settings.watch_namespaces));
+    let namespaces = Namespaces::from_names(&settings.watch_namespaces);
+    let (wakes, scopes) = run::scopes(&namespaces);
     let observer: Arc<dyn CallObserver> = Arc::new(Observer(metrics.clone()));
     let composio = Registry::new(
         settings.client_options(),
@@ -147,17 +133,71 @@ async fn work(
         composio,
         auth_configs: AuthConfigs::default(),
         toolkit_version: settings.reddit_toolkit_version.clone(),
+        schemas: Memory::default(),
         metrics: metrics.clone(),
         leadership: leadership.clone(),
         pass_timeout: settings.reconcile_timeout,
     });
+    let concurrency = settings.concurrency;
+    let connections = async {
+        connections_served.await?;
+        run::run::<RedditConnections>(Arc::clone(&ctx), scopes, concurrency, readiness, shutdown.clone())
+            .await;
+        anyhow::Ok(())
+    };
+    let caches = async {
+        caches_served.await?;
+        let scopes = run::quiet_scopes(&namespaces);
+        run::run::<SchemaCaches>(Arc::clone(&ctx), scopes, concurrency, readiness, shutdown.clone()).await;
+        anyhow::Ok(())
+    };
     tokio::select! {
-        () = run::run(ctx, scopes, settings.concurrency, readiness, shutdown) => {}
+        ended = async { tokio::try_join!(connections, caches) } => ended.map(drop)?,
         loss = leadership.lost() => anyhow::bail!("{loss}; another replica may lead now, so this one stops"),
     }
     leadership.release().await;
     metrics.leader(false);
     Ok(())
+}
+
+/// Waits until the API server serves a resource, or until the operator is asked to stop. Each controller waits for its
+/// own: an installation that lacks one resource still has the others.
+fn served<K: Resource<DynamicType = ()>>(
+    client: &kube::Client,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    shutdown: watch::Receiver<bool>,
+) -> impl Future<Output = anyhow::Result<()>> + use<K> {
+    let crd = Crd::of::<K>();
+    let name = crd.name().to_owned();
+    let gate = readiness.gate(format!("crd {name}"));
+    metrics.crd_missing(&name, false);
+    let (client, metrics) = (client.clone(), metrics.clone());
+    let waiting = tokio::spawn(async move {
+        let crds = [crd];
+        let served = wait_for_crds(&client, &crds, |missing| {
+            if missing.is_empty() {
+                return;
+            }
+            metrics.crd_missing(&name, true);
+            tracing::warn!(
+                ?missing,
+                "waiting for CustomResourceDefinitions; install the files in crds/"
+            );
+        });
+        tokio::select! {
+            served = served => served?,
+            () = ends(shutdown) => return anyhow::Ok(()),
+        }
+        metrics.crd_missing(&name, false);
+        gate.open();
+        Ok(())
+    });
+    async move {
+        waiting
+            .await
+            .context("the wait for a CustomResourceDefinition panicked")?
+    }
 }
 
 /// Waits for the Lease; None if the operator was asked to stop first.

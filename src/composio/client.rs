@@ -118,7 +118,7 @@ impl Client {
     /// # Errors
     /// Also [`Error::Decode`] if some of the list could not be read: who concludes from a config's absence that its
     /// toolkit is no longer in use must not be misled.
-    pub async fn list_all_auth_configs(&self, priority: Priority) -> Result<Vec<AuthConfig>, Error> {
+    pub async fn list_all_auth_configs(&self, priority: Priority) -> Result<Listing<AuthConfig>, Error> {
         let list = List {
             operation: "list_auth_configs",
             path: "auth_configs",
@@ -130,20 +130,17 @@ impl Client {
             id: |config: &AuthConfig| &config.id,
             wanted: &|_| true,
         };
-        let Listing {
-            mut items,
-            skipped,
-            promised,
-        } = read(&self.0, priority, &list).await?;
-        let all = promised.unwrap_or(0).max(items.len() + skipped.len());
-        if items.len() < all {
+        let mut listing = read(&self.0, priority, &list).await?;
+        let read = listing.items.len();
+        let all = listing.promised.unwrap_or(0).max(read + listing.skipped.len());
+        if read < all {
             return Err(Error::Decode {
-                message: format!("only {} of {all} auth configs can be read", items.len()),
+                message: format!("only {read} of {all} auth configs can be read"),
                 excerpt: String::new(),
             });
         }
-        items.retain(|config| config.enabled);
-        Ok(items)
+        listing.items.retain(|config| config.enabled);
+        Ok(listing)
     }
 
     /// The whole catalogue, by slug: native and custom toolkits, the deprecated ones included.

@@ -24,6 +24,8 @@ pub struct Listing<T> {
     /// How many objects there are by Composio's own count, the one given last, without those that nobody asked for;
     /// `None` if no page says. More than there are items: some are missing. Fewer: some vanished while the list was read.
     pub promised: Option<usize>,
+    /// How many pages were read, those of a second reading included.
+    pub pages: usize,
 }
 
 impl<T> Listing<T> {
@@ -60,13 +62,17 @@ pub(super) async fn read<T>(
         if again.may_lack_some() {
             collected.merge(list, again);
         } else {
-            collected = again;
+            collected = Collected {
+                pages: collected.pages + again.pages,
+                ..again
+            };
         }
     }
     let unwanted = collected.places.values().filter(|place| place.is_none()).count();
     let Collected {
         items,
         skipped,
+        pages,
         promised,
         ..
     } = collected;
@@ -81,6 +87,7 @@ pub(super) async fn read<T>(
         items,
         skipped,
         promised: promised.map(|promised| promised.saturating_sub(unwanted)),
+        pages,
     })
 }
 
@@ -131,6 +138,7 @@ impl<T> Collected<T> {
             }
         }
         self.skipped = later.skipped;
+        self.pages += later.pages;
         self.promised = later.promised;
     }
 }

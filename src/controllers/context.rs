@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::composio::Registry;
 use crate::controllers::auth_configs::AuthConfigs;
 use crate::controllers::credentials::Credentials;
+use crate::controllers::schema_cache::memory::Memory;
 use crate::kube_io::events::Publisher;
 use crate::kube_io::lease::Leadership;
 use crate::telemetry::metrics::Metrics;
@@ -30,6 +31,8 @@ pub struct Context {
     pub auth_configs: AuthConfigs,
     /// Version of the Reddit toolkit that tools are run with.
     pub toolkit_version: String,
+    /// What is remembered of schema caches.
+    pub schemas: Memory,
     /// Events.
     pub events: Publisher,
     /// Metrics.

@@ -64,6 +64,14 @@ pub enum Reason {
     ComposioUnavailable,
     /// Composio answered something that cannot be understood.
     ComposioAnswerUnreadable,
+    /// A ConfigMap of the name exists and is not ours.
+    ConfigMapConflict,
+    /// Composio knows no such toolkit.
+    ToolkitNotFound,
+    /// Composio listed no tools, or no toolkits, where there were some.
+    EmptyAnswer,
+    /// Composio listed fewer than it said there are.
+    IncompleteAnswer,
     /// The Kubernetes API refused or failed.
     KubernetesApi,
 }
@@ -89,6 +97,10 @@ impl Reason {
             Self::RateLimited => "RateLimited",
             Self::ComposioUnavailable => "ComposioUnavailable",
             Self::ComposioAnswerUnreadable => "ComposioAnswerUnreadable",
+            Self::ConfigMapConflict => "ConfigMapConflict",
+            Self::ToolkitNotFound => "ToolkitNotFound",
+            Self::EmptyAnswer => "EmptyAnswer",
+            Self::IncompleteAnswer => "IncompleteAnswer",
             Self::KubernetesApi => "KubernetesApi",
         }
     }
@@ -105,6 +117,8 @@ impl Reason {
                 | Self::AuthConfigNotFound
                 | Self::AuthConfigAmbiguous
                 | Self::LinkSecretConflict
+                | Self::ConfigMapConflict
+                | Self::ToolkitNotFound
         )
     }
 }

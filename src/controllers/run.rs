@@ -17,17 +17,14 @@ use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 
 use super::context::{Context, Owner};
-use super::reddit_connection::{self, Error};
-use crate::api::RedditConnection;
-use crate::api::reddit_connection::ConnectionState;
+use super::driver::{self, Error, Reconciler};
 use crate::kube_io::explain::explain;
-use crate::telemetry::metrics::Controller;
 use crate::telemetry::server::Readiness;
 
 /// How often the number of objects per state is counted.
 const COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
-type Guarded = DeserializeGuard<RedditConnection>;
+type Guarded<R> = DeserializeGuard<<R as Reconciler>::Object>;
 
 /// Which namespaces are watched.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,7 +76,8 @@ impl Wakes {
 /// One watch scope and its wake-ups.
 pub struct Scope {
     namespace: Option<String>,
-    wakes: mpsc::UnboundedReceiver<Owner>,
+    /// None: nobody wakes what it covers.
+    wakes: Option<mpsc::UnboundedReceiver<Owner>>,
 }
 
 /// One scope per watched namespace, and the way to wake what they cover.
@@ -91,14 +89,26 @@ pub fn scopes(namespaces: &Namespaces) -> (Wakes, Vec<Scope>) {
         .map(|namespace| {
             let (sender, wakes) = mpsc::unbounded();
             senders.insert(namespace.clone(), sender);
+            let wakes = Some(wakes);
             Scope { namespace, wakes }
         })
         .collect();
     (Wakes(Arc::new(senders)), scopes)
 }
 
-/// Runs the controllers until `shutdown` turns true; running passes are finished first.
-pub async fn run(
+/// The same for a controller whose objects are only woken by watches.
+pub fn quiet_scopes(namespaces: &Namespaces) -> Vec<Scope> {
+    let scopes = namespaces.scopes().into_iter();
+    scopes
+        .map(|namespace| Scope {
+            namespace,
+            wakes: None,
+        })
+        .collect()
+}
+
+/// Runs the controller of one resource until `shutdown` turns true; running passes are finished first.
+pub async fn run<R: Reconciler>(
     ctx: Arc<Context>,
     scopes: Vec<Scope>,
     concurrency: u16,
@@ -106,11 +116,12 @@ pub async fn run(
     shutdown: watch::Receiver<bool>,
 ) {
     let controllers = scopes.into_iter().map(|scope| {
+        let plural = <R::Object as kube::Resource>::plural(&());
         let gate = readiness.gate(match &scope.namespace {
-            Some(namespace) => format!("watch redditconnections in {namespace}"),
-            None => "watch redditconnections".to_owned(),
+            Some(namespace) => format!("watch {plural} in {namespace}"),
+            None => format!("watch {plural}"),
         });
-        let (store, queue) = watch_objects(&ctx, scope, shutdown.clone());
+        let (store, queue) = watch_objects::<R>(&ctx, scope, shutdown.clone());
         let ready = store.clone();
         let counted = store.clone();
         let count_ctx = Arc::clone(&ctx);
@@ -121,8 +132,8 @@ pub async fn run(
             }
         };
         let passes = applier(
-            |object: Arc<Guarded>, ctx: Arc<Context>| Box::pin(reconcile_spawned(object, ctx)),
-            on_error,
+            |object: Arc<Guarded<R>>, ctx: Arc<Context>| Box::pin(reconcile_spawned::<R>(object, ctx)),
+            on_error::<R>,
             Arc::clone(&ctx),
             store,
             queue,
@@ -139,7 +150,7 @@ pub async fn run(
                 if tokio::time::timeout(COUNT_INTERVAL, stop).await.is_ok() {
                     return;
                 }
-                count(&count_ctx, &counted);
+                count::<R>(&count_ctx, &counted);
             }
         };
         async move { tokio::join!(opened, passes, counting) }
@@ -147,15 +158,15 @@ pub async fn run(
     future::join_all(controllers).await;
 }
 
-fn watch_objects(
+fn watch_objects<R: Reconciler>(
     ctx: &Arc<Context>,
     scope: Scope,
     mut shutdown: watch::Receiver<bool>,
 ) -> (
-    Store<Guarded>,
-    impl Stream<Item = Result<ReconcileRequest<Guarded>, watcher::Error>> + Send + 'static,
+    Store<Guarded<R>>,
+    impl Stream<Item = Result<ReconcileRequest<Guarded<R>>, watcher::Error>> + Send + 'static,
 ) {
-    let api: Api<Guarded> = match &scope.namespace {
+    let api: Api<Guarded<R>> = match &scope.namespace {
         Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
         None => Api::all(ctx.client.clone()),
     };
@@ -165,52 +176,66 @@ fn watch_objects(
         .default_backoff()
         .inspect_ok(move |event| {
             // An object without finalizer vanishes without a last pass.
-            if let Event::Delete(object) = event {
-                let owner = Owner {
-                    namespace: object.namespace().unwrap_or_default(),
-                    name: object.name_any(),
-                };
-                gone.composio.unfollow(&owner, None);
+            if let Event::Delete(DeserializeGuard(Ok(object))) = event {
+                R::gone(&gone, object);
             }
         })
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
         .applied_objects();
-    let wakes = scope.wakes.map(|owner| {
-        Ok(ReconcileRequest {
-            obj_ref: ObjectRef::new(&owner.name).within(&owner.namespace),
-            reason: ReconcileReason::Custom {
-                reason: "account changed".to_owned(),
+    let wakes = stream::iter(scope.wakes).flatten();
+    let wakes = wakes.map(|owner| Ok(request(&owner, "account changed")));
+    let triggers = R::triggers(ctx, scope.namespace.as_deref());
+    let triggers = triggers.map_ok(|object| {
+        let namespace = object.namespace.unwrap_or_default();
+        request(
+            &Owner {
+                namespace,
+                name: object.name,
             },
-        })
+            "something of it changed",
+        )
     });
     let stop = async move {
         // An error means that the sender is gone, which is a shutdown as well.
         let _ = shutdown.wait_for(|down| *down).await;
     };
-    let queue = stream::select(trigger_self(objects, ()), wakes).take_until(Box::pin(stop));
+    let queue =
+        stream::select(stream::select(trigger_self(objects, ()), wakes), triggers).take_until(Box::pin(stop));
     (store, Box::pin(queue))
 }
 
+fn request<K: kube::Resource<DynamicType = ()>>(owner: &Owner, reason: &str) -> ReconcileRequest<K> {
+    ReconcileRequest {
+        obj_ref: ObjectRef::new(&owner.name).within(&owner.namespace),
+        reason: ReconcileReason::Custom {
+            reason: reason.to_owned(),
+        },
+    }
+}
+
 /// Runs a pass as a task of its own, so that a panic ends that pass and not the operator.
-async fn reconcile_spawned(object: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, Error> {
+async fn reconcile_spawned<R: Reconciler>(
+    object: Arc<Guarded<R>>,
+    ctx: Arc<Context>,
+) -> Result<Action, Error> {
     let object = match &object.0 {
         Ok(object) => Arc::new(object.clone()),
         Err(invalid) => {
             let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
             tracing::warn!(namespace, name, error = %invalid.error, "object cannot be read; fix or delete it");
-            ctx.metrics.failure(Controller::RedditConnection, "InvalidObject");
+            ctx.metrics.failure(R::CONTROLLER, "InvalidObject");
             return Ok(Action::await_change());
         }
     };
-    tokio::spawn(reddit_connection::reconcile(object, ctx))
+    tokio::spawn(driver::reconcile::<R>(object, ctx))
         .await
         .unwrap_or(Err(Error::Panicked))
 }
 
 #[allow(clippy::needless_pass_by_value)] // the shape kube asks for
-fn on_error(object: Arc<Guarded>, error: &Error, _ctx: Arc<Context>) -> Action {
-    reddit_connection::retry(object.uid().unwrap_or_default().as_str(), error)
+fn on_error<R: Reconciler>(object: Arc<Guarded<R>>, error: &Error, _ctx: Arc<Context>) -> Action {
+    driver::try_again(object.uid().unwrap_or_default().as_str(), error)
 }
 
 fn report(result: Result<String, ControllerError<Error, watcher::Error>>) {
@@ -238,27 +263,14 @@ fn interruption(error: &watcher::Error) -> String {
     }
 }
 
-fn count(ctx: &Context, store: &Store<Guarded>) {
+fn count<R: Reconciler>(ctx: &Context, store: &Store<Guarded<R>>) {
     let mut counts = HashMap::new();
     for object in store.state() {
-        let state = object
-            .0
-            .as_ref()
-            .ok()
-            .and_then(|object| object.status.as_ref()?.state);
-        *counts
-            .entry(state.map_or("none", ConnectionState::as_str))
-            .or_insert(0_usize) += 1;
+        let state = object.0.as_ref().ok().and_then(R::state);
+        *counts.entry(state.unwrap_or("none")).or_insert(0_usize) += 1;
     }
-    for state in ConnectionState::ALL
-        .iter()
-        .map(|state| state.as_str())
-        .chain(["none"])
-    {
-        ctx.metrics.objects(
-            Controller::RedditConnection,
-            state,
-            counts.get(state).copied().unwrap_or(0),
-        );
+    for state in R::STATES.iter().copied().chain(["none"]) {
+        let number = counts.get(state).copied().unwrap_or(0);
+        ctx.metrics.objects(R::CONTROLLER, state, number);
     }
 }

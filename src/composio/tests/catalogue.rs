@@ -281,7 +281,11 @@ async fn all_enabled_auth_configs_are_listed_in_as_few_calls_as_the_api_allows()
         })
         .collect();
     let (simulator, client) = simulator(seeds).await;
-    let configs = client.list_all_auth_configs(Priority::Interactive).await.unwrap();
+    let configs = client
+        .list_all_auth_configs(Priority::Interactive)
+        .await
+        .unwrap()
+        .items;
     assert_eq!(configs.len(), 401 - 5);
     assert!(configs.iter().all(|config| config.enabled));
     let calls = simulator.calls();

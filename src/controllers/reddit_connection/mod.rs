@@ -16,12 +16,15 @@ pub mod phase;
 pub mod plan;
 pub mod status;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
 
 use self::observed::Subject;
@@ -30,9 +33,9 @@ use self::plan::{Plan, Step};
 use self::status::Acted;
 use crate::api::reddit_connection::{RedditConnection, RedditConnectionStatus};
 use crate::controllers::context::{Context, Owner};
+use crate::controllers::driver::{Error, Reconciler, owner_of};
 use crate::controllers::failure::{Class, spread, until};
-use crate::kube_io::apply::{apply_status, is_conflict};
-use crate::kube_io::explain::explain;
+use crate::kube_io::apply::apply_status;
 use crate::telemetry::metrics::{Controller, Outcome};
 
 /// Field manager of every write of this controller.
@@ -44,65 +47,39 @@ const MAX_STEPS: usize = 24;
 /// Settled objects are planned again after this time, in case a change was missed. It costs no remote call.
 const RESYNC: Duration = Duration::from_hours(1);
 
-/// Wait before an object that changed under our hands is read again.
-const CONFLICT: Duration = Duration::from_millis(250);
+/// The controller of `RedditConnection`.
+pub struct RedditConnections;
 
-/// Why a pass ended early. None of these is a failure of the object.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The Kubernetes API refused or did not answer.
-    #[error("Kubernetes API: {}", explain(.0))]
-    Kube(#[from] kube::Error),
-    /// This replica does not lead any more.
-    #[error("not the leader any more")]
-    NotLeader,
-    /// The pass took too long; it goes on where status says.
-    #[error("the pass took longer than {0:?}")]
-    Timeout(Duration),
-    /// A bug.
-    #[error("the pass panicked")]
-    Panicked,
-    /// A plan led to a plan led to a plan.
-    #[error("no end after {MAX_STEPS} steps")]
-    Endless,
-}
+impl Reconciler for RedditConnections {
+    type Object = RedditConnection;
 
-/// One pass, with its time limit and its metrics.
-pub async fn reconcile(object: Arc<RedditConnection>, ctx: Arc<Context>) -> Result<Action, Error> {
-    let timer = ctx.metrics.reconcile(Controller::RedditConnection);
-    let result = tokio::time::timeout(ctx.pass_timeout, pass(&ctx, (*object).clone())).await;
-    match result {
-        Ok(Ok((action, outcome))) => {
-            timer.finish(outcome);
-            Ok(action)
-        }
-        Ok(Err(Error::Kube(error))) if is_conflict(&error) => {
-            timer.finish(Outcome::Waiting);
-            Ok(Action::requeue(CONFLICT))
-        }
-        Ok(Err(error)) => {
-            timer.finish(Outcome::Failed);
-            Err(error)
-        }
-        // The timer notes an abandoned pass.
-        Err(_) => Err(Error::Timeout(ctx.pass_timeout)),
+    const CONTROLLER: Controller = Controller::RedditConnection;
+
+    const STATES: &'static [&'static str] = &["pending", "connected", "disconnected", "error"];
+
+    fn state(object: &RedditConnection) -> Option<&'static str> {
+        Some(object.status.as_ref()?.state?.as_str())
     }
-}
 
-/// When to try a pass again that ended early. `uid` spreads objects that failed together.
-pub fn retry(uid: &str, error: &Error) -> Action {
-    let jitter = spread(uid.bytes().map(u64::from).sum());
-    match error {
-        Error::NotLeader => Action::await_change(),
-        _ => Action::requeue(Duration::from_secs(5).mul_f64(1.0 + jitter)),
+    async fn pass(ctx: &Context, object: RedditConnection) -> Result<(Action, Outcome), Error> {
+        pass(ctx, object).await
+    }
+
+    fn gone(ctx: &Context, object: &RedditConnection) {
+        ctx.composio.unfollow(&owner_of(object), None);
+    }
+
+    /// None: what happens to an account arrives as a wake-up.
+    fn triggers(
+        _ctx: &Context,
+        _namespace: Option<&str>,
+    ) -> BoxStream<'static, Result<ObjectRef<RedditConnection>, watcher::Error>> {
+        stream::empty().boxed()
     }
 }
 
 async fn pass(ctx: &Context, mut object: RedditConnection) -> Result<(Action, Outcome), Error> {
-    let owner = Owner {
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
-    };
+    let owner = owner_of(&object);
     let api = Api::<RedditConnection>::namespaced(ctx.client.clone(), &owner.namespace);
     let mut from_cache = true;
     let mut applied = false;
@@ -160,7 +137,7 @@ async fn pass(ctx: &Context, mut object: RedditConnection) -> Result<(Action, Ou
             return Ok((next_look(&object, &plan, now), outcome(&phase, applied)));
         }
     }
-    Err(Error::Endless)
+    Err(Error::Endless(MAX_STEPS))
 }
 
 /// The object as the API server has it now; None if it is gone or another one of the same name.

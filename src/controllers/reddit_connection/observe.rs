@@ -11,6 +11,7 @@ use super::observed::{AccountView, Observed, Subject};
 use super::plan;
 use crate::api::reddit_connection::{DeletionPolicy, TOOLKIT};
 use crate::composio::{Connection, Look, Priority, Sight};
+use crate::controllers::connect::connect;
 use crate::controllers::context::{Context, Owner};
 use crate::controllers::failure::{Failure, Reason};
 
@@ -44,10 +45,14 @@ pub async fn observe(ctx: &Context, owner: &Owner, subject: &Subject<'_>, now: T
             connection: None,
         };
     }
-    let connection = match connect(ctx, owner, subject).await {
+    let reference = subject.spec.api_key_secret_ref.as_ref();
+    let asked = subject.open_request().is_some();
+    let connection = match connect(ctx, &owner.namespace, reference, asked).await {
         Ok(connection) => connection,
         Err(failure) => return Observation::failed(failure),
     };
+    // An object whose API key changed must not stay with the old one.
+    ctx.composio.unfollow(owner, Some(&connection));
     let mut observed = Observed::default();
     match subject.account_id() {
         Some(id) if !subject.deleting => {
@@ -88,35 +93,6 @@ pub async fn observe(ctx: &Context, owner: &Owner, subject: &Subject<'_>, now: T
         observed,
         connection: Some(connection),
     }
-}
-
-async fn connect(
-    ctx: &Context,
-    owner: &Owner,
-    subject: &Subject<'_>,
-) -> Result<Arc<Connection<Owner>>, Failure> {
-    let key = ctx
-        .credentials
-        .key(&owner.namespace, subject.spec.api_key_secret_ref.as_ref())
-        .await?;
-    let connection = ctx.composio.connection(&key).map_err(|error| {
-        Failure::stalled(
-            Reason::ApiKeyRejected,
-            format!("the API key cannot be used: {error}"),
-        )
-    })?;
-    if subject.open_request().is_some() {
-        connection.forgive();
-    }
-    if connection.rejected() {
-        return Err(Failure::stalled(
-            Reason::ApiKeyRejected,
-            "Composio rejects the API key; put a valid project key into the Secret",
-        ));
-    }
-    // An object whose API key changed must not stay with the old one.
-    ctx.composio.unfollow(owner, Some(&connection));
-    Ok(connection)
 }
 
 fn look(

@@ -10,6 +10,7 @@ use crate::api::reddit_connection::{
 use crate::api::{REQUESTED_AT_ANNOTATION, RetryStatus};
 use crate::composio::{Account, AuthConfig};
 use crate::controllers::failure::Failure;
+use crate::controllers::retry;
 
 /// The object itself, reduced to what decisions read.
 #[derive(Clone, Debug)]
@@ -101,15 +102,12 @@ impl Subject<'_> {
 
     /// Whether it is too early to try again.
     pub fn is_backing_off(&self, now: Timestamp) -> bool {
-        self.standing_failure()
-            .is_some_and(|retry| retry.next_attempt_at.as_ref().is_none_or(|next| now < next.0))
+        retry::is_early(self.standing_failure(), now)
     }
 
     /// Seed for jitter: the same for the same object.
     pub fn seed(&self) -> u64 {
-        self.uid.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-        })
+        retry::seed(self.uid)
     }
 
     /// Name of the Secret that holds the link.

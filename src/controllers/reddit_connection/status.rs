@@ -7,13 +7,13 @@ use super::identity::{Identity, profile_url};
 use super::observed::{AccountView, Observed, Subject};
 use super::phase::{CREDENTIAL_REJECTED, Phase, Verdict};
 use super::plan::{Doomed, Plan, Step};
-use crate::api::RetryStatus;
 use crate::api::conditions::{self, READY, RECONCILING, STALLED, Truth, truncated, whole_seconds};
 use crate::api::reddit_connection::{
     CONNECTED, IdentityStatus, LinkStatus, REAUTH_REQUIRED, RedditConnectionStatus, USABLE,
 };
 use crate::composio::{Account, AccountStatus};
 use crate::controllers::failure::{Class, Failure, Reason};
+use crate::controllers::retry;
 
 /// What came of a plan's step.
 #[derive(Clone, Debug, PartialEq)]
@@ -303,7 +303,6 @@ fn note_failure(
 ) {
     match phase {
         Phase::Failed(failure) => {
-            let failures = subject.standing_failure().map_or(0, |retry| retry.failures) + 1;
             // Deletion is tried again by time whatever failed, or the object would hang.
             let failure = match (subject.deleting, failure.class) {
                 (true, Class::Stalled) => Failure {
@@ -312,18 +311,12 @@ fn note_failure(
                 },
                 _ => failure.clone(),
             };
-            // Times are stored in whole seconds: round up, never to before Retry-After.
-            let next = failure.wait(failures, subject.seed()).and_then(|wait| {
-                whole_seconds(now)
-                    .checked_add(wait + std::time::Duration::from_secs(1))
-                    .ok()
-            });
-            status.retry = Some(RetryStatus {
-                failures,
-                last_failure_at: Time(whole_seconds(now)),
-                next_attempt_at: next.map(|t| Time(whole_seconds(t))),
-                reason: failure.reason.as_str().to_owned(),
-            });
+            status.retry = Some(retry::after(
+                subject.standing_failure(),
+                &failure,
+                subject.seed(),
+                now,
+            ));
         }
         Phase::Keep | Phase::BackingOff | Phase::Trouble(_) if *acted == Acted::Nothing => {}
         // A link that could not be stored is followed by another attempt, which must not start from scratch every time.

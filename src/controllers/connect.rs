@@ -1,0 +1,35 @@
+//! The way from an object to Composio: its API key, and the connection of that key.
+
+use std::sync::Arc;
+
+use super::context::{Context, Owner};
+use super::failure::{Failure, Reason};
+use crate::api::SecretKeyRef;
+use crate::composio::Connection;
+
+/// The connection for an object of `namespace` that names `reference`. A rejected key is tried again if a person asked
+/// for that.
+pub async fn connect(
+    ctx: &Context,
+    namespace: &str,
+    reference: Option<&SecretKeyRef>,
+    asked: bool,
+) -> Result<Arc<Connection<Owner>>, Failure> {
+    let key = ctx.credentials.key(namespace, reference).await?;
+    let connection = ctx.composio.connection(&key).map_err(|error| {
+        Failure::stalled(
+            Reason::ApiKeyRejected,
+            format!("the API key cannot be used: {error}"),
+        )
+    })?;
+    if asked {
+        connection.forgive();
+    }
+    if connection.rejected() {
+        return Err(Failure::stalled(
+            Reason::ApiKeyRejected,
+            "Composio rejects the API key; put a valid project key into the Secret",
+        ));
+    }
+    Ok(connection)
+}

@@ -1,0 +1,295 @@
+//! I/O in: gathers what the decision needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::config_maps::{ConfigMaps, Meta, Ownership, Role, conflict};
+use super::memory::{Remembered, Sync};
+use super::observed::{Catalogue, Held, Listed, Observed, Subject};
+use super::plan;
+use crate::api::composio_schema_cache::Discovery;
+use crate::composio::{self, Connection, Priority, ToolkitDetail};
+use crate::controllers::connect::connect;
+use crate::controllers::context::{Context, Owner};
+use crate::controllers::failure::{Failure, Reason};
+use crate::schemas::manifest::{MANIFEST_KEY, Manifest};
+use crate::schemas::names;
+use crate::schemas::pack::data_hash;
+use crate::schemas::record::{DATA_HASH, ROLE_LABEL, Record};
+
+/// The facts, and the connection they came through.
+#[derive(Default)]
+pub struct Observation {
+    /// The facts.
+    pub observed: Observed,
+    /// Composio; None if it is not needed, or the cache has no usable API key.
+    pub connection: Option<Arc<Connection<Owner>>>,
+}
+
+/// Gathers what `plan` needs to know about `subject`.
+pub async fn observe(
+    ctx: &Context,
+    owner: &Owner,
+    subject: &Subject<'_>,
+    config_maps: &ConfigMaps<'_>,
+    now: Timestamp,
+) -> Observation {
+    if subject.deleting || subject.spec.suspend {
+        return Observation::default();
+    }
+    let mut observed = Observed::default();
+    match look_around(ctx, subject, config_maps, &mut observed).await {
+        Ok(()) => {}
+        Err(failure) => observed.failure = Some(failure),
+    }
+    if observed.failure.is_some() || !plan::is_due(subject, &observed, now) {
+        return Observation {
+            observed,
+            connection: None,
+        };
+    }
+    match ask_composio(ctx, owner, subject, &mut observed, now).await {
+        Ok(connection) => Observation {
+            observed,
+            connection: Some(connection),
+        },
+        Err(failure) => {
+            observed.failure = Some(failure);
+            Observation {
+                observed,
+                connection: None,
+            }
+        }
+    }
+}
+
+/// The ConfigMaps there are. Only those that changed since they were last seen are read.
+async fn look_around(
+    ctx: &Context,
+    subject: &Subject<'_>,
+    config_maps: &ConfigMaps<'_>,
+    observed: &mut Observed,
+) -> Result<(), Failure> {
+    let remembered = ctx.schemas.recall(subject.uid);
+    observed.checked_at = remembered.checked_at;
+    let manifest_name = names::manifest(&subject.spec.output.name_prefix);
+    let mut manifest_found = false;
+    for meta in config_maps.list().await.map_err(|error| Failure::from(&error))? {
+        let name = meta.metadata.name.clone().unwrap_or_default();
+        if name == manifest_name {
+            manifest_found = true;
+            observed.manifest = read_manifest(ctx, subject, config_maps, &remembered, &meta, &name).await?;
+        } else {
+            let sound = is_sound(ctx, subject, config_maps, &remembered, &meta, &name).await?;
+            let record = meta.metadata.annotations.as_ref().and_then(Record::read);
+            let role = meta
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(ROLE_LABEL));
+            let is_head = role.is_some_and(|role| role == Role::Toolkit.as_str());
+            observed.held.push(Held {
+                name,
+                record: record.filter(|_| is_head),
+                damaged: !sound,
+            });
+        }
+    }
+    if !manifest_found {
+        let found = config_maps.api.get_metadata_opt(&manifest_name).await;
+        let found = found.map_err(|error| Failure::from(&error))?;
+        if found.is_some_and(|found| config_maps.ownership(&found.metadata) == Ownership::Foreign) {
+            return Err(conflict(&manifest_name));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the content is what was written.
+async fn is_sound(
+    ctx: &Context,
+    subject: &Subject<'_>,
+    config_maps: &ConfigMaps<'_>,
+    remembered: &Remembered,
+    meta: &Meta,
+    name: &str,
+) -> Result<bool, Failure> {
+    let version = meta.metadata.resource_version.clone().unwrap_or_default();
+    if remembered.sound.get(name) == Some(&version) {
+        return Ok(true);
+    }
+    let Some((metadata, part)) = config_maps
+        .read(name)
+        .await
+        .map_err(|error| Failure::from(&error))?
+    else {
+        return Ok(false);
+    };
+    let promised = metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(DATA_HASH));
+    let is_sound = promised == Some(&data_hash(&part));
+    if is_sound {
+        let version = metadata.resource_version.unwrap_or_default();
+        ctx.schemas.note(subject.uid, |remembered| {
+            remembered.sound.insert(name.to_owned(), version)
+        });
+    }
+    Ok(is_sound)
+}
+
+async fn read_manifest(
+    ctx: &Context,
+    subject: &Subject<'_>,
+    config_maps: &ConfigMaps<'_>,
+    remembered: &Remembered,
+    meta: &Meta,
+    name: &str,
+) -> Result<Option<Manifest>, Failure> {
+    let version = meta.metadata.resource_version.clone().unwrap_or_default();
+    if let Some((known, manifest)) = &remembered.manifest
+        && *known == version
+    {
+        return Ok(Some(manifest.clone()));
+    }
+    let found = config_maps
+        .read(name)
+        .await
+        .map_err(|error| Failure::from(&error))?;
+    let Some((metadata, part)) = found else {
+        return Ok(None);
+    };
+    let promised = metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(DATA_HASH));
+    let text = part
+        .data
+        .get(MANIFEST_KEY)
+        .filter(|_| promised == Some(&data_hash(&part)));
+    let manifest: Option<Manifest> = text.and_then(|text| serde_json::from_str(text).ok());
+    if let Some(manifest) = manifest.clone() {
+        let version = metadata.resource_version.unwrap_or_default();
+        ctx.schemas.note(subject.uid, |remembered| {
+            remembered.manifest = Some((version, manifest))
+        });
+    }
+    Ok(manifest)
+}
+
+/// What Composio offers: asked once for each sync.
+async fn ask_composio(
+    ctx: &Context,
+    owner: &Owner,
+    subject: &Subject<'_>,
+    observed: &mut Observed,
+    now: Timestamp,
+) -> Result<Arc<Connection<Owner>>, Failure> {
+    let asked = (subject.generation, subject.requested_at.map(str::to_owned));
+    let reference = subject.spec.api_key_secret_ref.as_ref();
+    let connection = connect(ctx, &owner.namespace, reference, subject.open_request().is_some()).await?;
+    let under_way = ctx.schemas.recall(subject.uid).sync;
+    if let Some(sync) = under_way.filter(|sync| sync.asked == asked) {
+        observed.catalogue = Some(sync.catalogue);
+        observed.failed = sync.failed;
+        return Ok(connection);
+    }
+    let (catalogue, api_calls) = discover(&connection, subject).await?;
+    observed.catalogue = Some(catalogue.clone());
+    let sync = Sync {
+        asked,
+        started_at: now,
+        catalogue,
+        failed: BTreeMap::new(),
+        api_calls,
+    };
+    ctx.schemas
+        .note(subject.uid, |remembered| remembered.sync = Some(sync));
+    Ok(connection)
+}
+
+async fn discover(
+    connection: &Connection<Owner>,
+    subject: &Subject<'_>,
+) -> Result<(Catalogue, u64), Failure> {
+    let client = &connection.client;
+    let configured = async {
+        if subject.spec.toolkits.discover != Discovery::AuthConfigs {
+            return Ok(None);
+        }
+        client.list_all_auth_configs(Priority::Background).await.map(Some)
+    };
+    let (listing, configs) = futures::try_join!(client.list_toolkits(Priority::Background), configured)
+        .map_err(|error| refused(&error))?;
+    if listing
+        .promised
+        .is_some_and(|promised| promised > listing.items.len())
+        || !listing.is_complete()
+    {
+        return Err(Failure::transient(
+            Reason::IncompleteAnswer,
+            format!(
+                "Composio listed {} of {} toolkits; nothing is changed",
+                listing.items.len(),
+                listing
+                    .promised
+                    .unwrap_or(listing.items.len() + listing.skipped.len())
+            ),
+        ));
+    }
+    let mut calls = listing.pages + configs.as_ref().map_or(0, |configs| configs.pages);
+    let toolkits = listing.items.into_iter().map(|toolkit| {
+        let listed = Listed {
+            version: toolkit.version,
+            updated_at: toolkit.updated_at,
+            no_auth: toolkit.no_auth,
+            tools: toolkit.tools_count,
+        };
+        (toolkit.slug, listed)
+    });
+    let mut catalogue = Catalogue {
+        toolkits: toolkits.collect(),
+        configured: configs.map(|configs| {
+            let slugs = configs
+                .items
+                .into_iter()
+                .map(|config| config.toolkit.to_lowercase());
+            slugs.filter(|slug| !slug.is_empty()).collect::<BTreeSet<_>>()
+        }),
+    };
+    // The list need not show every toolkit that can be asked for.
+    let named = subject
+        .spec
+        .toolkits
+        .include
+        .iter()
+        .chain(catalogue.configured.iter().flatten());
+    let unlisted: BTreeSet<String> = named
+        .filter(|slug| !catalogue.toolkits.contains_key(*slug))
+        .cloned()
+        .collect();
+    for slug in unlisted {
+        calls += 1;
+        let detail = client.toolkit(Priority::Background, &slug, None).await;
+        if let Some(detail) = detail.map_err(|error| refused(&error))? {
+            catalogue.toolkits.insert(slug, listed(&detail));
+        }
+    }
+    Ok((catalogue, calls as u64))
+}
+
+fn listed(detail: &ToolkitDetail) -> Listed {
+    Listed {
+        version: detail.version.clone(),
+        updated_at: detail.updated_at.clone(),
+        no_auth: !detail.auth_modes.is_empty() && detail.auth_modes.iter().all(|mode| mode == "NO_AUTH"),
+        tools: None,
+    }
+}
+
+fn refused(error: &composio::Error) -> Failure {
+    Failure::from_composio(error, Reason::RequestRefused)
+}

@@ -1,0 +1,1 @@
+//! Tables for `plan`: one rule a case.
