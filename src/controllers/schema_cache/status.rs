@@ -23,7 +23,7 @@ const MAX_TOOLKITS: usize = 20;
 /// Most breaking changes that status names.
 const MAX_BREAKING: usize = 10;
 /// Longest text about a toolkit or a change, in bytes.
-const MAX_TEXT: usize = 160;
+const MAX_TEXT: usize = 120;
 /// Reason of a toolkit whose tools changed.
 const CHANGED: &str = "Changed";
 /// Reason of a toolkit with a tool that fits into no ConfigMap.
@@ -482,3 +482,6 @@ fn is_news(old: &ComposioSchemaCacheStatus, reason: Reason) -> bool {
         .as_ref()
         .is_none_or(|retry| retry.reason != reason.as_str())
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,6 +92,7 @@ impl Source for Fake {
                         Ok(Listing {
                             items,
                             skipped: world.skipped.clone(),
+                            pages: 1,
                             promised: None,
                         })
                     }

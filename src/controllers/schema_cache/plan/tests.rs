@@ -1,1 +1,392 @@
 //! Tables for `plan`: one rule a case.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::ComposioSchemaCache;
+use crate::controllers::schema_cache::observed::Listed;
+use crate::schemas::pack::Encoding;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + seconds).unwrap()
+}
+
+fn cache(spec: &Value, status: &Value) -> ComposioSchemaCache {
+    let object = json!({
+        "apiVersion": "composio-operator.dev/v1alpha1",
+        "kind": "ComposioSchemaCache",
+        "metadata": {"name": "tools", "namespace": "agents", "uid": "u-1", "generation": 1},
+        "spec": spec,
+        "status": status,
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+fn listed(version: &str) -> Listed {
+    Listed {
+        version: Some(version.to_owned()),
+        updated_at: Some("then".to_owned()),
+        no_auth: false,
+        tools: Some(2),
+    }
+}
+
+fn catalogue(configured: &[&str]) -> Catalogue {
+    let mut toolkits = BTreeMap::from([
+        ("github".to_owned(), listed("g1")),
+        ("reddit".to_owned(), listed("r1")),
+        ("slack".to_owned(), listed("s1")),
+    ]);
+    toolkits.insert(
+        "hackernews".to_owned(),
+        Listed {
+            no_auth: true,
+            ..listed("h1")
+        },
+    );
+    Catalogue {
+        toolkits,
+        configured: Some(configured.iter().map(|slug| (*slug).to_owned()).collect()),
+    }
+}
+
+fn record(cache: &ComposioSchemaCache, slug: &str, version: &str) -> Record {
+    Record {
+        toolkit: slug.to_owned(),
+        version: Some(version.to_owned()),
+        updated_at: Some("then".to_owned()),
+        settings: Subject::from(cache).settings(),
+        tools: 2,
+        encoding: Encoding::Json,
+        sha256: format!("{slug} {version}"),
+        config_maps: vec![format!("schemas-{slug}")],
+        omitted_tools: vec![],
+        synced_at: at(0),
+        drift: None,
+    }
+}
+
+fn held(record: &Record) -> Held {
+    Held {
+        name: record.config_maps[0].clone(),
+        record: Some(record.clone()),
+        damaged: false,
+    }
+}
+
+fn decide(cache: &ComposioSchemaCache, observed: &Observed) -> Plan {
+    plan(&Subject::from(cache), observed, at(100))
+}
+
+fn fetched(plan: &Plan) -> Vec<&str> {
+    match &plan.step {
+        Some(Step::Fetch { toolkits }) => toolkits.iter().map(|wanted| wanted.slug.as_str()).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Everything of `slugs` is cached and the manifest says so.
+fn settled(cache: &ComposioSchemaCache, slugs: &[(&str, &str)]) -> Observed {
+    let records: Vec<Record> = slugs
+        .iter()
+        .map(|(slug, version)| record(cache, slug, version))
+        .collect();
+    Observed {
+        held: records.iter().map(held).collect(),
+        manifest: Some(Manifest::new(records.iter().map(Record::entry).collect())),
+        checked_at: Some(at(90)),
+        ..Observed::default()
+    }
+}
+
+fn synced_status() -> Value {
+    json!({"observedGeneration": 1, "manifest": "schemas-manifest", "lastSyncTime": "2026-01-01T00:00:00Z"})
+}
+
+#[test]
+fn what_is_selected_is_what_is_discovered_and_included_without_what_is_excluded() {
+    let cases = [
+        (json!({}), vec!["github", "hackernews"]),
+        (json!({"noAuth": false}), vec!["github"]),
+        (
+            json!({"include": ["slack"]}),
+            vec!["github", "hackernews", "slack"],
+        ),
+        (
+            json!({"include": ["slack"], "exclude": ["github", "hackernews"]}),
+            vec!["slack"],
+        ),
+        (
+            json!({"discover": "All"}),
+            vec!["github", "hackernews", "reddit", "slack"],
+        ),
+        (
+            json!({"discover": "All", "noAuth": false}),
+            vec!["github", "reddit", "slack"],
+        ),
+        (json!({"discover": "None", "include": ["reddit"]}), vec!["reddit"]),
+    ];
+    for (toolkits, wanted) in cases {
+        let cache = cache(&json!({"toolkits": toolkits}), &json!({}));
+        let observed = Observed {
+            catalogue: Some(catalogue(&["github"])),
+            ..Observed::default()
+        };
+        assert_eq!(fetched(&decide(&cache, &observed)), wanted, "{toolkits}");
+    }
+}
+
+#[test]
+fn only_what_moved_is_fetched_again() {
+    let cache = cache(&json!({"versions": {"slack": "s0"}}), &synced_status());
+    let configured = catalogue(&["github", "reddit", "slack"]);
+    let all = [
+        ("github", "g1"),
+        ("reddit", "r1"),
+        ("slack", "s0"),
+        ("hackernews", "h1"),
+    ];
+    let nothing_new = Observed {
+        catalogue: Some(configured.clone()),
+        ..settled(&cache, &all)
+    };
+    assert_eq!(
+        decide(&cache, &nothing_new).phase,
+        Phase::Finished {
+            failed: BTreeMap::new()
+        }
+    );
+
+    type Change = fn(&mut Observed);
+    let changes: [(&str, Change); 6] = [
+        ("a new version", |o| {
+            o.catalogue
+                .as_mut()
+                .unwrap()
+                .toolkits
+                .insert("github".into(), listed("g2"))
+                .map_or((), drop)
+        }),
+        ("a new update time", |o| {
+            o.catalogue
+                .as_mut()
+                .unwrap()
+                .toolkits
+                .get_mut("github")
+                .unwrap()
+                .updated_at = Some("now".into());
+        }),
+        ("other settings", |o| {
+            o.held[0].record.as_mut().unwrap().settings = "other".into()
+        }),
+        ("damage", |o| o.held[0].damaged = true),
+        ("a missing continuation", |o| {
+            o.held[0]
+                .record
+                .as_mut()
+                .unwrap()
+                .config_maps
+                .push("schemas-github.2".into())
+        }),
+        ("edited annotations", |o| o.held[0].record = None),
+    ];
+    for (what, change) in changes {
+        let mut observed = nothing_new.clone();
+        change(&mut observed);
+        assert_eq!(fetched(&decide(&cache, &observed)), ["github"], "{what}");
+    }
+    let mut pinned = nothing_new;
+    let toolkits = &mut pinned.catalogue.as_mut().unwrap().toolkits;
+    toolkits.insert(
+        "slack".into(),
+        Listed {
+            updated_at: Some("now".into()),
+            ..listed("s2")
+        },
+    );
+    assert_eq!(
+        decide(&cache, &pinned).step,
+        None,
+        "a pinned toolkit does not move"
+    );
+}
+
+#[test]
+fn the_manifest_follows_the_last_toolkit_and_deletion_follows_the_manifest() {
+    let cache = cache(&json!({"toolkits": {"noAuth": false}}), &json!({}));
+    let mut observed = settled(&cache, &[("github", "g1"), ("slack", "s1")]);
+    observed.catalogue = Some(catalogue(&["github", "reddit"]));
+    assert_eq!(fetched(&decide(&cache, &observed)), ["reddit"]);
+
+    observed.held.push(held(&record(&cache, "reddit", "r1")));
+    let Some(Step::WriteManifest(manifest)) = decide(&cache, &observed).step else {
+        panic!("no manifest");
+    };
+    let slugs: Vec<_> = manifest
+        .toolkits
+        .iter()
+        .map(|entry| entry.slug.as_str())
+        .collect();
+    assert_eq!(slugs, ["github", "reddit"]);
+
+    observed.manifest = Some(manifest);
+    let names = vec!["schemas-slack".to_owned()];
+    assert_eq!(decide(&cache, &observed).step, Some(Step::Delete { names }));
+}
+
+#[test]
+fn a_toolkit_that_fails_keeps_its_last_good_config_map_and_is_marked() {
+    let cache = cache(&json!({"toolkits": {"noAuth": false}}), &synced_status());
+    let mut observed = settled(&cache, &[("github", "g0")]);
+    observed.catalogue = Some(catalogue(&["github"]));
+    observed.failed.insert(
+        "github".to_owned(),
+        Failure::transient(Reason::EmptyAnswer, "none"),
+    );
+    let Some(Step::WriteManifest(manifest)) = decide(&cache, &observed).step else {
+        panic!("no manifest");
+    };
+    let stale = manifest.toolkits[0].stale.clone().unwrap();
+    assert_eq!((stale.since, stale.reason.as_str()), (at(100), "EmptyAnswer"));
+
+    observed.manifest = Some(manifest.clone());
+    let later = plan(&Subject::from(&cache), &observed, at(5000));
+    assert_eq!(later.step, None, "the mark keeps its first time");
+    assert!(matches!(later.phase, Phase::Finished { failed } if failed.contains_key("github")));
+}
+
+#[test]
+fn an_unknown_toolkit_is_named_and_the_rest_is_cached() {
+    let spec = json!({"toolkits": {"discover": "None", "include": ["nosuch", "github"]}});
+    let cache = cache(&spec, &json!({}));
+    let mut observed = Observed {
+        catalogue: Some(catalogue(&[])),
+        ..Observed::default()
+    };
+    assert_eq!(fetched(&decide(&cache, &observed)), ["github"]);
+    observed = Observed {
+        catalogue: observed.catalogue,
+        ..settled(&cache, &[("github", "g1")])
+    };
+    let Phase::Finished { failed } = decide(&cache, &observed).phase else {
+        panic!("not finished");
+    };
+    assert_eq!(failed["nosuch"].reason, Reason::ToolkitNotFound);
+}
+
+#[test]
+fn an_empty_list_of_auth_configs_is_believed_only_after_some_looks() {
+    let mut status = synced_status();
+    let observed = |cache: &ComposioSchemaCache| Observed {
+        catalogue: Some(catalogue(&[])),
+        ..settled(cache, &[("github", "g1")])
+    };
+    let spec = json!({"toolkits": {"noAuth": false}});
+    let first = cache(&spec, &status);
+    assert!(
+        matches!(decide(&first, &observed(&first)).phase, Phase::Failed(failure) if failure.reason == Reason::EmptyAnswer)
+    );
+    status["retry"] =
+        json!({"failures": 3, "lastFailureAt": "2026-01-01T00:00:00Z", "reason": "EmptyAnswer"});
+    let convinced = cache(&spec, &status);
+    assert!(
+        matches!(decide(&convinced, &observed(&convinced)).step, Some(Step::WriteManifest(m)) if m.toolkits.is_empty())
+    );
+
+    let mut nothing = observed(&convinced);
+    nothing.catalogue = Some(Catalogue {
+        configured: Some(BTreeSet::new()),
+        ..Catalogue::default()
+    });
+    assert!(
+        matches!(decide(&convinced, &nothing).phase, Phase::Failed(_)),
+        "a catalogue is never empty"
+    );
+}
+
+#[test]
+fn a_sync_is_due_when_something_asks_for_it_and_at_no_other_time() {
+    let due =
+        |cache: &ComposioSchemaCache, observed: &Observed| is_due(&Subject::from(cache), observed, at(100));
+    let spec = json!({"refreshInterval": "1h"});
+    let calm = cache(&spec, &synced_status());
+    let observed = settled(&calm, &[("github", "g1")]);
+    assert!(!due(&calm, &observed));
+    assert!(due(&cache(&spec, &json!({})), &Observed::default()), "new");
+
+    let mut status = synced_status();
+    status["observedGeneration"] = json!(0);
+    assert!(due(&cache(&spec, &status), &observed), "another spec");
+
+    let mut status = synced_status();
+    status["progress"] = json!({"startedAt": "2026-01-01T00:00:00Z", "done": 1, "total": 2});
+    assert!(due(&cache(&spec, &status), &observed), "cut off in the middle");
+
+    let mut asked = calm.clone();
+    asked.metadata.annotations = Some(BTreeMap::from([(
+        crate::api::REQUESTED_AT_ANNOTATION.to_owned(),
+        "now".to_owned(),
+    )]));
+    assert!(due(&asked, &observed), "a request");
+
+    let old = Observed {
+        checked_at: Some(at(-4000)),
+        ..observed.clone()
+    };
+    let mut status = synced_status();
+    status["lastSyncTime"] = json!("2025-12-31T00:00:00Z");
+    assert!(due(&cache(&spec, &status), &old), "the interval is over");
+    assert!(
+        !due(&cache(&spec, &status), &observed),
+        "unchanged refreshes count although status does not show them"
+    );
+
+    let mut damaged = observed.clone();
+    damaged.held[0].damaged = true;
+    damaged.checked_at = Some(at(80));
+    assert!(due(&calm, &damaged), "a foreign edit");
+    damaged.checked_at = Some(at(95));
+    assert!(!due(&calm, &damaged), "not in a circle");
+
+    let mut suspended = calm.clone();
+    suspended.spec.suspend = true;
+    assert!(!due(&suspended, &damaged), "suspended");
+
+    let mut status = synced_status();
+    status["retry"] = json!({"failures": 1, "lastFailureAt": "2026-01-01T00:00:00Z",
+        "nextAttemptAt": "2026-01-01T00:01:50Z", "reason": "EmptyAnswer"});
+    assert!(!due(&cache(&spec, &status), &old), "too early");
+    status["retry"]["nextAttemptAt"] = json!("2026-01-01T00:01:30Z");
+    assert!(due(&cache(&spec, &status), &observed), "time to try again");
+}
+
+#[test]
+fn a_missing_manifest_is_repaired() {
+    let calm = cache(&json!({}), &synced_status());
+    let mut observed = settled(&calm, &[("github", "g1")]);
+    observed.manifest = None;
+    observed.checked_at = Some(at(0));
+    assert!(is_due(&Subject::from(&calm), &observed, at(100)));
+    observed.catalogue = Some(catalogue(&["github"]));
+    observed.held.push(held(&record(&calm, "hackernews", "h1")));
+    assert!(matches!(
+        decide(&calm, &observed).step,
+        Some(Step::WriteManifest(_))
+    ));
+}
+
+#[test]
+fn a_first_sync_that_brought_nothing_leaves_nothing_behind() {
+    let cache = cache(&json!({"toolkits": {"noAuth": false}}), &json!({}));
+    let mut observed = Observed {
+        catalogue: Some(catalogue(&["github"])),
+        ..Observed::default()
+    };
+    observed.failed.insert(
+        "github".to_owned(),
+        Failure::transient(Reason::ComposioUnavailable, "down"),
+    );
+    let plan = decide(&cache, &observed);
+    assert_eq!(plan.step, None);
+    assert!(matches!(plan.phase, Phase::Finished { .. }));
+}

@@ -1,0 +1,342 @@
+//! Tables for `next_status` and for what is told.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::ComposioSchemaCache;
+use crate::controllers::schema_cache::observed::Held;
+use crate::schemas::drift::Counts;
+use crate::schemas::manifest::Entry;
+use crate::schemas::pack::Encoding;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + seconds).unwrap()
+}
+
+fn cache(status: &Value) -> ComposioSchemaCache {
+    let object = json!({
+        "apiVersion": "composio-operator.dev/v1alpha1",
+        "kind": "ComposioSchemaCache",
+        "metadata": {"name": "tools", "namespace": "agents", "uid": "u-1", "generation": 1},
+        "spec": {},
+        "status": status,
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+fn record(slug: &str, synced_at: Timestamp, drift: Option<Drift>) -> Record {
+    Record {
+        toolkit: slug.to_owned(),
+        version: Some("1".to_owned()),
+        updated_at: None,
+        settings: String::new(),
+        tools: 3,
+        encoding: Encoding::Json,
+        sha256: slug.to_owned(),
+        config_maps: vec![format!("schemas-{slug}")],
+        omitted_tools: vec![],
+        synced_at,
+        drift,
+    }
+}
+
+fn observed(records: &[Record]) -> Observed {
+    Observed {
+        held: records
+            .iter()
+            .map(|record| Held {
+                name: record.config_maps[0].clone(),
+                record: Some(record.clone()),
+                damaged: false,
+            })
+            .collect(),
+        manifest: Some(Manifest::new(
+            records.iter().map(Record::entry).collect::<Vec<Entry>>(),
+        )),
+        ..Observed::default()
+    }
+}
+
+fn resting(phase: Phase) -> Plan {
+    Plan {
+        step: None,
+        phase,
+        wake: None,
+    }
+}
+
+fn next(status: &Value, observed: &Observed, phase: Phase, now: Timestamp) -> ComposioSchemaCacheStatus {
+    let cache = cache(status);
+    let cost = Cost {
+        started_at: Some(at(0)),
+        api_calls: 7,
+    };
+    let status = next_status(
+        &Subject::from(&cache),
+        observed,
+        &resting(phase),
+        &Acted::Nothing,
+        cost,
+        now,
+    );
+    if !status.conditions.is_empty() {
+        assert_eq!(
+            conditions::kstatus_violation(&status.conditions),
+            None,
+            "{status:#?}"
+        );
+    }
+    status
+}
+
+fn finished() -> Phase {
+    Phase::Finished {
+        failed: BTreeMap::new(),
+    }
+}
+
+fn reason(status: &ComposioSchemaCacheStatus, type_: &str) -> (String, String) {
+    let condition = conditions::find(&status.conditions, type_).unwrap();
+    (condition.status.clone(), condition.reason.clone())
+}
+
+#[test]
+fn a_refresh_without_news_changes_nothing() {
+    let observed = observed(&[record("github", at(-500), None)]);
+    let first = next(&json!({}), &observed, finished(), at(10));
+    assert_eq!(
+        (first.state, first.toolkits, first.tools),
+        (Some(CacheState::Synced), Some(1), Some(3))
+    );
+    assert_eq!((first.api_calls, first.duration_ms), (Some(7), Some(10_000)));
+    assert_eq!(reason(&first, READY), ("True".to_owned(), "Synced".to_owned()));
+    let again = next(
+        &serde_json::to_value(&first).unwrap(),
+        &observed,
+        finished(),
+        at(9000),
+    );
+    assert_eq!(again, first);
+}
+
+#[test]
+fn what_changed_is_summed_up_and_stays_until_something_else_changes() {
+    let drift = |breaking: usize| Drift {
+        counts: Counts {
+            added: 2,
+            removed: 0,
+            changed: 3,
+            breaking,
+        },
+        breaking: vec!["T: input a became required".to_owned(); breaking],
+        ..Drift::default()
+    };
+    let records = [
+        record("github", at(5), Some(drift(1))),
+        record("reddit", at(6), Some(drift(2))),
+        record("slack", at(-50), Some(drift(9))),
+    ];
+    let status = next(&json!({}), &observed(&records), finished(), at(10));
+    let total = status.drift.clone().unwrap();
+    assert_eq!(
+        (
+            total.added,
+            total.changed,
+            total.breaking,
+            total.breaking_changes.len()
+        ),
+        (4, 6, 3, 3)
+    );
+    let named: Vec<_> = status
+        .toolkit_statuses
+        .iter()
+        .map(|one| one.toolkit.as_str())
+        .collect();
+    assert_eq!(named, ["github", "reddit"], "what changed before is not news");
+    let quiet = [
+        record("github", at(-5), Some(drift(1))),
+        record("reddit", at(-5), None),
+    ];
+    let later = next(
+        &serde_json::to_value(&status).unwrap(),
+        &observed(&quiet),
+        finished(),
+        at(20),
+    );
+    assert_eq!(
+        (later.drift, later.toolkit_statuses),
+        (status.drift, status.toolkit_statuses)
+    );
+}
+
+#[test]
+fn failing_toolkits_degrade_and_are_tried_again_while_the_rest_is_served() {
+    let cases = [
+        (Failure::transient(Reason::EmptyAnswer, "none"), RECONCILING),
+        (Failure::stalled(Reason::ToolkitNotFound, "unknown"), STALLED),
+    ];
+    for (failure, condition) in cases {
+        let failed = BTreeMap::from([("github".to_owned(), failure.clone())]);
+        let observed = observed(&[record("reddit", at(0), None)]);
+        let status = next(&json!({}), &observed, Phase::Finished { failed }, at(10));
+        assert_eq!(
+            (status.state, status.failing_toolkits),
+            (Some(CacheState::Degraded), Some(1))
+        );
+        assert_eq!(
+            reason(&status, condition),
+            ("True".to_owned(), failure.reason.as_str().to_owned())
+        );
+        assert_eq!(reason(&status, COMPLETE).0, "False");
+        assert!(status.retry.unwrap().next_attempt_at.is_some());
+        assert_eq!(status.toolkit_statuses[0].toolkit, "github");
+    }
+}
+
+#[test]
+fn a_tool_that_fits_nowhere_is_named() {
+    let mut giant = record("github", at(0), None);
+    giant.omitted_tools = vec!["GIANT".to_owned()];
+    let status = next(&json!({}), &observed(&[giant]), finished(), at(10));
+    assert_eq!(status.state, Some(CacheState::Degraded));
+    assert_eq!(
+        reason(&status, READY).0,
+        "True",
+        "nobody can do anything about it"
+    );
+    assert_eq!(
+        reason(&status, COMPLETE),
+        ("False".to_owned(), "ToolsOmitted".to_owned())
+    );
+    assert!(
+        status.toolkit_statuses[0]
+            .message
+            .as_ref()
+            .unwrap()
+            .contains("GIANT")
+    );
+}
+
+#[test]
+fn without_any_success_it_has_failed_and_with_an_older_one_it_is_degraded() {
+    let down = || Phase::Failed(Failure::transient(Reason::ComposioUnavailable, "down"));
+    let never = next(&json!({}), &Observed::default(), down(), at(10));
+    assert_eq!(never.state, Some(CacheState::Failed));
+    let before = next(
+        &json!({"manifest": "schemas-manifest"}),
+        &Observed::default(),
+        down(),
+        at(10),
+    );
+    assert_eq!(before.state, Some(CacheState::Degraded));
+}
+
+#[test]
+fn progress_shows_and_outlives_a_restart() {
+    let cache = cache(&json!({}));
+    let plan = resting(Phase::Syncing { done: 10, total: 45 });
+    let acted = Acted::Fetched {
+        done: 20,
+        failed: BTreeMap::new(),
+        stopped: None,
+    };
+    let cost = Cost {
+        started_at: Some(at(3)),
+        api_calls: 0,
+    };
+    let status = next_status(
+        &Subject::from(&cache),
+        &Observed::default(),
+        &plan,
+        &acted,
+        cost,
+        at(10),
+    );
+    let progress = status.progress.clone().unwrap();
+    assert_eq!(
+        (progress.done, progress.total, progress.started_at.0),
+        (30, 45, at(3))
+    );
+    assert_eq!(status.state, Some(CacheState::Syncing));
+    // After a restart nothing is remembered but what status says.
+    let resumed = next(
+        &serde_json::to_value(&status).unwrap(),
+        &observed(&[record(
+            "x",
+            at(4),
+            Some(Drift {
+                counts: Counts {
+                    added: 1,
+                    ..Counts::default()
+                },
+                ..Drift::default()
+            }),
+        )]),
+        finished(),
+        at(60),
+    );
+    assert_eq!((resumed.progress, resumed.drift.unwrap().added), (None, 1));
+}
+
+#[test]
+fn status_stays_small_whatever_happens() {
+    let long = "x".repeat(4000);
+    let drift = Drift {
+        counts: Counts {
+            added: 900,
+            removed: 900,
+            changed: 900,
+            breaking: 900,
+        },
+        breaking: vec![long.clone(); 50],
+        ..Drift::default()
+    };
+    let records: Vec<_> = (0..1000)
+        .map(|n| {
+            record(
+                &format!("toolkit_with_a_long_name_{n}"),
+                at(5),
+                Some(drift.clone()),
+            )
+        })
+        .collect();
+    let failed = (0..1000)
+        .map(|n| {
+            (
+                format!("toolkit_with_a_long_name_{n}"),
+                Failure::transient(Reason::IncompleteAnswer, long.clone()),
+            )
+        })
+        .collect();
+    let status = next(
+        &json!({}),
+        &observed(&records),
+        Phase::Finished { failed },
+        at(10),
+    );
+    let size = serde_json::to_vec(&status).unwrap().len();
+    assert!(size < 8 * 1024, "{size}");
+}
+
+#[test]
+fn news_is_told_once() {
+    let failed = BTreeMap::from([(
+        "github".to_owned(),
+        Failure::transient(Reason::EmptyAnswer, "none"),
+    )]);
+    let phase = Phase::Finished { failed };
+    let observed = observed(&[record("reddit", at(0), None)]);
+    let first = next(&json!({}), &observed, phase.clone(), at(10));
+    let told: Vec<_> = announcements(&ComposioSchemaCacheStatus::default(), &first, &phase)
+        .into_iter()
+        .map(|told| told.reason)
+        .collect();
+    assert_eq!(told, ["Synced", "EmptyAnswer"]);
+    let second = next(
+        &serde_json::to_value(&first).unwrap(),
+        &observed,
+        phase.clone(),
+        at(20),
+    );
+    assert_eq!(announcements(&first, &second, &phase), []);
+}
