@@ -63,13 +63,10 @@ pub struct ComposioSchemaCacheSpec {
     pub toolkits: ToolkitSelection,
 
     /// Versions to keep to, by toolkit slug, such as `reddit: "20260424_00"`. Every other toolkit is cached at its latest
-    /// version. An entry for a toolkit that is not selected has no effect.
+    /// version. An entry for a toolkit that is not selected has no effect, nor has the value `latest`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 1000))]
-    #[x_kube(
-        validation = Rule::new("self.all(slug, slug.matches('^[a-z0-9_-]{1,128}$'))").message("versions: keys are toolkit slugs in lower case, such as github or text_to_pdf"),
-        validation = Rule::new("self.all(slug, self[slug].matches('^[A-Za-z0-9._-]{1,64}$') && self[slug] != 'latest')").message("versions: values are versions such as 20260424_00; leave a toolkit out to follow its latest version")
-    )]
+    #[schemars(with = "BTreeMap<String, VersionSchema>", extend("maxProperties" = 200))]
+    #[x_kube(validation = Rule::new("self.all(slug, slug.matches('^[a-z0-9_-]{1,128}$'))").message("versions: keys are toolkit slugs in lower case, such as github or text_to_pdf"))]
     pub versions: BTreeMap<String, String>,
 
     /// true caches deprecated tools too.
@@ -120,14 +117,12 @@ pub struct ToolkitSelection {
 
     /// Slugs of further toolkits, such as `github`.
     #[serde(default)]
-    #[schemars(length(max = 500))]
-    #[x_kube(validation = Rule::new("self.all(slug, slug.matches('^[a-z0-9_-]{1,128}$'))").message("toolkits.include: a toolkit slug is in lower case, such as github or text_to_pdf"))]
+    #[schemars(with = "Vec<SlugSchema>", length(max = 200))]
     pub include: Vec<String>,
 
     /// Slugs of toolkits that are left out although they are discovered.
     #[serde(default)]
-    #[schemars(length(max = 500))]
-    #[x_kube(validation = Rule::new("self.all(slug, slug.matches('^[a-z0-9_-]{1,128}$'))").message("toolkits.exclude: a toolkit slug is in lower case, such as github or text_to_pdf"))]
+    #[schemars(with = "Vec<SlugSchema>", length(max = 200))]
     pub exclude: Vec<String>,
 
     /// Whether toolkits that need no account, and so never have an auth config, are discovered too. Without effect when
@@ -181,10 +176,9 @@ pub struct OutputSpec {
 
     /// Labels on every ConfigMap, beside those of the operator.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(with = "BTreeMap<String, LabelValueSchema>", extend("maxProperties" = 32))]
     #[x_kube(
         validation = Rule::new("self.all(key, size(key) <= 317 && key.matches('^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'))").message("output.labels: a key is not a valid label key"),
-        validation = Rule::new("self.all(key, self[key].matches('^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$'))").message("output.labels: a value is not a valid label value"),
         validation = Rule::new("!self.exists(key, key == 'app.kubernetes.io/managed-by' || key.startsWith('composio-operator.dev/'))").message("output.labels: app.kubernetes.io/managed-by and composio-operator.dev/ belong to the operator")
     )]
     pub labels: BTreeMap<String, String>,
@@ -211,6 +205,33 @@ pub enum EncodingPolicy {
     /// Compressed.
     Gzip,
 }
+
+/// A toolkit's slug, for validation.
+#[derive(JsonSchema)]
+struct SlugSchema(
+    #[allow(dead_code, reason = "read by the derived schema")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9_-]+$"))]
+    String,
+);
+
+/// A toolkit's version, for validation.
+#[derive(JsonSchema)]
+struct VersionSchema(
+    #[allow(dead_code, reason = "read by the derived schema")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    String,
+);
+
+/// The value of a label, for validation.
+#[derive(JsonSchema)]
+struct LabelValueSchema(
+    #[allow(dead_code, reason = "read by the derived schema")]
+    #[schemars(
+        length(max = 63),
+        regex(pattern = r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$")
+    )]
+    String,
+);
 
 fn default_true() -> bool {
     true

@@ -248,7 +248,7 @@ impl World {
         object
     }
 
-    fn last_log(&self) -> String {
+    pub fn last_log(&self) -> String {
         let newest = self.operators.load(Ordering::Relaxed);
         let log = self.directory.path().join(format!("operator-{newest}.log"));
         let text = std::fs::read_to_string(log).unwrap_or_default();

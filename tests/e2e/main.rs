@@ -10,4 +10,5 @@ mod crashes;
 mod harness;
 mod lifecycle;
 mod process;
+mod schemas;
 mod trouble;

@@ -25,6 +25,9 @@ const EMPTY_CONFIRMATIONS: i64 = 3;
 /// A cache whose ConfigMaps are edited again and again is repaired this often.
 const REPAIR_PAUSE: Duration = Duration::from_secs(10);
 
+/// What people write for no pin.
+const LATEST: &str = "latest";
+
 /// One effect.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -283,7 +286,11 @@ fn select(
     }
     let wanted = slugs.into_iter().map(|slug| {
         let listed = catalogue.toolkits.get(slug);
-        let pin = subject.spec.versions.get(slug);
+        let pin = subject
+            .spec
+            .versions
+            .get(slug)
+            .filter(|version| *version != LATEST);
         let had_tools = observed
             .manifest
             .as_ref()
