@@ -9,7 +9,7 @@ use std::{
 
 use url::Url;
 
-use crate::clock::Clock;
+use crate::{catalogue::GeneratedCatalogue, clock::Clock};
 
 /// Requests an organization may make in a minute on Composio's smaller plans.
 pub const DEFAULT_RATE_LIMIT: u32 = 2_000;
@@ -27,6 +27,11 @@ pub struct Config {
     pub keys: Vec<ApiKey>,
     /// Auth configs that every project starts with.
     pub auth_configs: Vec<SeedAuthConfig>,
+    /// As many auth configs exist from the start: those above, and as many more as are missing, for the catalogue's
+    /// toolkits in turn. Above the number of toolkits, several share one.
+    pub auth_config_count: usize,
+    /// Toolkits beside the built-in ones; absent: none.
+    pub generated: Option<GeneratedCatalogue>,
     /// The time it lives in.
     pub clock: Clock,
     /// A background person opens and completes each link this long, by the clock, after it was made.
@@ -48,6 +53,8 @@ impl Default for Config {
             public_url: None,
             keys: vec![ApiKey::new(DEFAULT_API_KEY)],
             auth_configs: vec![SeedAuthConfig::managed("reddit")],
+            auth_config_count: 0,
+            generated: None,
             clock: Clock::system(),
             auto_consent: None,
             latency: Duration::ZERO,

@@ -69,6 +69,21 @@ async fn options_reach_the_simulator() {
 }
 
 #[tokio::test]
+async fn a_catalogue_is_generated_on_request() {
+    let program = Program::start(command().args([
+        "--toolkits=30",
+        "--tools=90",
+        "--seed=7",
+        "--giants",
+        "--auth-config-count=40",
+    ]));
+    let count = async |path: &str| call(&program, "ak_simulator", path).await.1["total_items"].clone();
+    assert_eq!(count("/api/v3.1/toolkits").await, 5 + 30 + 2);
+    assert_eq!(count("/api/v3.1/tools?limit=1").await, 48 + 90 + 950 + 5);
+    assert_eq!(count("/api/v3.1/auth_configs").await, 40);
+}
+
+#[tokio::test]
 async fn the_environment_is_the_fallback() {
     let program = Program::start(
         command()
@@ -120,6 +135,11 @@ fn the_help_names_every_door() {
         "--latency",
         "--rate-limit",
         "--auth-config",
+        "--auth-config-count",
+        "--toolkits",
+        "--tools",
+        "--seed",
+        "--giants",
         "--assume",
     ] {
         assert!(help.contains(option), "{option}");

@@ -104,7 +104,9 @@ pub(super) async fn retrieve(
     core.project(caller.project, |project, _| {
         let account = project.accounts.get(find(project, &id)?);
         let toolkit = core.catalogue.toolkit(&account.toolkit);
-        let scopes = toolkit.map_or(&[][..], |toolkit| &toolkit.available_scopes);
+        let scopes = toolkit
+            .as_ref()
+            .map_or(&[][..], |toolkit| &toolkit.available_scopes);
         ok(Detail::of(account, &project.auth_configs, scopes))
     })
 }

@@ -207,6 +207,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, 2401, "Tool_ToolNotFound", message).fix("Check your input.")
     }
 
+    pub(crate) fn tool_removed(slug: &str, version: &str) -> Self {
+        let message = format!("Tool {slug} does not exist in version {version} of its toolkit");
+        Self::new(StatusCode::GONE, 10410, "HTTP_Gone", message)
+    }
+
     pub(crate) fn no_account_for_tool(status: StatusCode, user_id: &str, toolkit: &str) -> Self {
         let message = format!("No connected account found for user ID {user_id} for toolkit {toolkit}");
         Self::new(status, 1810, "ActionExecute_ConnectedAccountNotFound", message)

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod auth_configs;
+mod catalogue;
 mod client;
 mod control;
 mod execute;
