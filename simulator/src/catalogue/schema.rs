@@ -57,8 +57,8 @@ impl Recipe {
             let values =
                 (0..HUGE / (HUGE_VALUE + r#""","#.len())).map(|_| Value::from(dice.noise(HUGE_VALUE)));
             let codes: Value = values.collect();
-            let schema =
-                json!({"type": "string", "description": "One of the provider's codes.", "enum": codes});
+            let mut schema = json!({"type": "string", "description": "One of the provider's codes."});
+            schema["enum"] = codes;
             properties.insert("code".to_owned(), schema);
         }
         let required = required(&mut dice, &properties);
@@ -74,13 +74,11 @@ impl Recipe {
         };
         let properties = self.fields(&mut dice, count, 0);
         let required = required(&mut dice, &properties);
-        json!({
-            "type": "object",
-            "title": "Data",
-            "description": "What the tool returned.",
-            "properties": properties,
-            "required": required,
-        })
+        // Moved in, because `json!` copies what it is given.
+        let mut schema = json!({"type": "object", "title": "Data", "description": "What the tool returned."});
+        schema["properties"] = properties.into();
+        schema["required"] = required.into();
+        schema
     }
 
     fn fields(&self, dice: &mut Dice, count: usize, depth: usize) -> Map<String, Value> {
@@ -96,7 +94,11 @@ impl Recipe {
         let nested = !lean && depth < 2;
         let mut schema = match dice.between(0, 99) {
             0..10 if nested => self.object(dice, depth),
-            10..18 if nested => json!({"type": "array", "items": self.object(dice, depth)}),
+            10..18 if nested => {
+                let mut list = json!({"type": "array"});
+                list["items"] = self.object(dice, depth);
+                list
+            }
             18..30 => {
                 json!({"type": "array", "items": {"type": "string"}, "maxItems": dice.between(10, 200)})
             }
@@ -125,7 +127,10 @@ impl Recipe {
         let count = dice.between(2, 4);
         let properties = self.fields(dice, count, depth + 1);
         let required = required(dice, &properties);
-        json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+        let mut schema = json!({"type": "object", "additionalProperties": false});
+        schema["properties"] = properties.into();
+        schema["required"] = required.into();
+        schema
     }
 }
 

@@ -110,9 +110,8 @@ impl Tool {
             Content::Given { .. } => Value::from(&*description),
             Content::Generated(_) => Value::from(summary(&self.name)),
         };
-        let input = self.input().into_owned();
         let versions = toolkit.versions_of(&self.slug);
-        json!({
+        let mut shown = json!({
             "slug": self.slug,
             "name": self.name,
             "description": description,
@@ -120,13 +119,6 @@ impl Tool {
             "toolkit": {"slug": toolkit.slug, "name": toolkit.name, "logo": toolkit.logo()},
             "version": version.name,
             "available_versions": versions,
-            "input_parameters": {
-                "type": "object",
-                "title": format!("{}Request", pascal_case(&self.slug)),
-                "properties": input.properties,
-                "required": input.required,
-            },
-            "output_parameters": self.output_schema(),
             "tags": self.tags,
             "scopes": self.scopes,
             "scope_requirements": null,
@@ -139,26 +131,38 @@ impl Tool {
                 "is_deprecated": self.deprecated,
                 "toolkit": {"logo": toolkit.logo()},
             },
-        })
+        });
+        // Moved in, because `json!` copies what it is given, and schemas are most of a tool.
+        shown["input_parameters"] = self.input_schema();
+        shown["output_parameters"] = self.output_schema();
+        shown
+    }
+
+    fn input_schema(&self) -> Value {
+        let input = self.input().into_owned();
+        let mut schema = json!({"type": "object", "title": format!("{}Request", pascal_case(&self.slug))});
+        schema["properties"] = input.properties.into();
+        schema["required"] = input.required.into();
+        schema
     }
 
     fn output_schema(&self) -> Value {
-        let data = match &self.content {
+        let mut schema = json!({
+            "type": "object",
+            "title": format!("{}Response", pascal_case(&self.slug)),
+            "properties": {
+                "error": {"type": "string", "nullable": true, "description": "What went wrong, if something did."},
+                "successful": {"type": "boolean", "description": "Whether the tool did what it was asked."},
+            },
+            "required": ["data", "successful"],
+        });
+        schema["properties"]["data"] = match &self.content {
             Content::Given { .. } => {
                 json!({"type": "object", "description": "What the tool returned.", "additionalProperties": true})
             }
             Content::Generated(recipe) => recipe.output_data(),
         };
-        json!({
-            "type": "object",
-            "title": format!("{}Response", pascal_case(&self.slug)),
-            "properties": {
-                "data": data,
-                "error": {"type": "string", "nullable": true, "description": "What went wrong, if something did."},
-                "successful": {"type": "boolean", "description": "Whether the tool did what it was asked."},
-            },
-            "required": ["data", "successful"],
-        })
+        schema
     }
 }
 
