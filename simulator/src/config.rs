@@ -305,6 +305,8 @@ pub struct Assumptions {
     pub default_page_size: usize,
     /// Most accounts on a page; asking for more is answered with 400.
     pub max_account_page: usize,
+    /// Most items on a page of any list, whatever the call asks for; absent: no such cap.
+    pub page_cap: Option<usize>,
 }
 
 impl Default for Assumptions {
@@ -318,6 +320,7 @@ impl Default for Assumptions {
             proxy_needs_scoped_key: true,
             default_page_size: 20,
             max_account_page: 100,
+            page_cap: None,
         }
     }
 }
@@ -346,6 +349,7 @@ impl Assumptions {
             "proxy-needs-scoped-key" => self.proxy_needs_scoped_key = value(name, text)?,
             "default-page-size" => self.default_page_size = value::<usize>(name, text)?.max(1),
             "max-account-page" => self.max_account_page = value::<usize>(name, text)?.max(1),
+            "page-cap" => self.page_cap = Some(value(name, text)?).filter(|most| *most > 0),
             _ => return Err(format!("there is no assumption `{name}`")),
         }
         Ok(())
@@ -389,6 +393,10 @@ mod tests {
         assumptions.set("enable-revives-dead=true").unwrap();
         assumptions.set("no-account-status=400").unwrap();
         assert!(assumptions.enable_revives_dead);
+        assumptions.set("page-cap=2").unwrap();
+        assert_eq!(assumptions.page_cap, Some(2));
+        assumptions.set("page-cap=0").unwrap();
+        assert_eq!(assumptions.page_cap, None);
         assert_eq!(assumptions.no_account_status, 400);
         for bad in [
             "nonsense=1",

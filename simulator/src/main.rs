@@ -105,7 +105,8 @@ struct Options {
 
     /// What to assume where Composio's behaviour is not documented, as NAME=VALUE; repeatable. Names and defaults:
     /// reject-unknown-fields=false, dead-rows-hold-alias=true, enable-revives-dead=false, no-account-status=404,
-    /// dead-execute-unprocessable=true, proxy-needs-scoped-key=true, default-page-size=20, max-account-page=100.
+    /// dead-execute-unprocessable=true, proxy-needs-scoped-key=true, default-page-size=20, max-account-page=100,
+    /// page-cap=0.
     #[arg(long = "assume", value_name = "NAME=VALUE")]
     assumptions: Vec<String>,
 

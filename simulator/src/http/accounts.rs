@@ -54,7 +54,8 @@ pub(super) async fn list(
         &mut query,
         core.assumptions.default_page_size,
         core.assumptions.max_account_page,
-    );
+    )
+    .capped(core.assumptions.page_cap);
     let statuses = query.choices("statuses", &AccountStatus::ALL.map(AccountStatus::as_str));
     let order_by = query.choice("order_by", &["created_at", "updated_at"]);
     let direction = query.choice("order_direction", &["asc", "desc"]);

@@ -98,7 +98,8 @@ pub(super) async fn list(
     RawQuery(raw): RawQuery,
 ) -> Answer {
     let mut query = Query::parse(raw.as_deref());
-    let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE);
+    let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE)
+        .capped(core.assumptions.page_cap);
     let search = query.text("search");
     let shortest = if caller.version == ApiVersion::V3 { 3 } else { 1 };
     if search
@@ -134,6 +135,8 @@ pub(super) async fn multi(State(core): State<Arc<Core>>, body: Bytes) -> Answer 
         managed_by: payload.choice("managed_by", &["composio", "all", "project"]),
         alphabetically: payload.choice("sort_by", &["usage", "alphabetically"]).as_deref()
             == Some("alphabetically"),
+        // Whoever names a toolkit gets it.
+        include_deprecated: true,
         ..Filter::default()
     };
     let cursor = payload.string("cursor");
@@ -149,7 +152,8 @@ pub(super) async fn multi(State(core): State<Arc<Core>>, body: Bytes) -> Answer 
         payload.fail("cursor", "Invalid cursor");
     }
     payload.finish()?;
-    ok(filter.page(&core.catalogue, page.ok_or_else(ApiError::internal)?))
+    let page = page.ok_or_else(ApiError::internal)?;
+    ok(filter.page(&core.catalogue, page.capped(core.assumptions.page_cap)))
 }
 
 /// `GET /toolkits/{slug}`.
@@ -173,7 +177,7 @@ pub(super) async fn retrieve(
 /// `GET /toolkits/categories`.
 pub(super) async fn categories(State(core): State<Arc<Core>>, RawQuery(raw): RawQuery) -> Answer {
     let mut query = Query::parse(raw.as_deref());
-    let page = Page::read(&mut query, MAX_PAGE, MAX_PAGE);
+    let page = Page::read(&mut query, MAX_PAGE, MAX_PAGE).capped(core.assumptions.page_cap);
     query.finish()?;
     let toolkits = core.catalogue.toolkits();
     let categories: BTreeMap<_, _> = toolkits

@@ -63,7 +63,8 @@ pub(super) async fn list(
     RawQuery(raw): RawQuery,
 ) -> Answer {
     let mut query = Query::parse(raw.as_deref());
-    let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE);
+    let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE)
+        .capped(core.assumptions.page_cap);
     let versions = Versions::read(&query, caller.version);
     let slugs = query.list("tool_slugs");
     let wanted = query.list("toolkit_slug");
