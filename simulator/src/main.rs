@@ -136,6 +136,10 @@ async fn main() -> anyhow::Result<()> {
             .map_err(anyhow::Error::msg)
             .context("--assume")?;
     }
+    anyhow::ensure!(
+        options.tools.is_none() || options.toolkits > 0,
+        "--tools says how many tools --toolkits has"
+    );
     let keys: Result<Vec<ApiKey>, String> = options.api_keys.iter().map(|key| key.parse()).collect();
     if !options.listen.ip().is_loopback() {
         tracing::warn!("the control API asks for no key and is reachable from other machines");

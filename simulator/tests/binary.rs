@@ -103,13 +103,14 @@ async fn the_environment_is_the_fallback() {
 
 #[test]
 fn mistakes_are_explained() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--auto-consent=soon"], "write it like 5s or 50ms"),
         (&["--latency=-1s"], "must not be negative"),
         (&["--api-key="], "a key is one or more printable"),
         (&["--api-key=ak=tools:often"], "unknown access `often`"),
         (&["--auth-config=main=slack"], "ID begins with `ac_`"),
         (&["--auth-config=hackernews"], "it needs no authentication"),
+        (&["--tools=90"], "how many tools --toolkits has"),
         (&["--assume=pigs-fly=true"], "there is no assumption `pigs-fly`"),
     ];
     for (arguments, complaint) in cases {
