@@ -75,6 +75,9 @@ pub struct Stats {
     pub dropped: u64,
     /// `METHOD route` to status to count; the status is `none` where no answer was sent.
     pub operations: BTreeMap<String, BTreeMap<String, u64>>,
+    /// `METHOD route` to the bytes of all bodies answered. Answers that break off count as nothing.
+    #[serde(default)]
+    pub bytes: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]
@@ -100,8 +103,8 @@ impl CallLog {
         }
     }
 
-    /// Appends a call; its `seq` is set here.
-    pub(crate) fn push(&self, mut call: Call) {
+    /// Appends a call whose answer has a body of that many bytes; its `seq` is set here.
+    pub(crate) fn push(&self, mut call: Call, bytes: u64) {
         let mut inner = lock(&self.inner);
         inner.next += 1;
         call.seq = inner.next;
@@ -115,6 +118,7 @@ impl CallLog {
             .or_default()
             .entry(status)
             .or_default() += 1;
+        *inner.stats.bytes.entry(call.operation()).or_default() += bytes;
         inner.stats.total += 1;
         if inner.calls.len() == self.capacity {
             inner.calls.pop_front();
@@ -240,7 +244,7 @@ mod tests {
     fn a_full_log_drops_the_oldest_and_says_so() {
         let log = CallLog::new(3);
         for _ in 0..5 {
-            log.push(call("/tools", Some(200)));
+            log.push(call("/tools", Some(200)), 10);
         }
         assert_eq!(seqs(&log, 0, 10), [3, 4, 5]);
         assert_eq!(seqs(&log, 4, 10), [5]);
@@ -252,26 +256,27 @@ mod tests {
     #[test]
     fn numbering_goes_on_after_clearing() {
         let log = CallLog::new(3);
-        log.push(call("/tools", Some(200)));
+        log.push(call("/tools", Some(200)), 10);
         log.clear();
         assert_eq!(log.stats(), Stats::default());
         assert_eq!(seqs(&log, 0, 10), [0; 0]);
-        log.push(call("/tools", Some(200)));
+        log.push(call("/tools", Some(200)), 10);
         assert_eq!(seqs(&log, 0, 10), [2]);
     }
 
     #[test]
     fn stats_count_by_operation_and_status() {
         let log = CallLog::new(9);
-        log.push(call("/tools", Some(200)));
-        log.push(call("/tools", Some(200)));
-        log.push(call("/tools", None));
-        log.push(call("/toolkits", Some(429)));
+        log.push(call("/tools", Some(200)), 10);
+        log.push(call("/tools", Some(200)), 10);
+        log.push(call("/tools", None), 10);
+        log.push(call("/toolkits", Some(429)), 10);
         let stats = serde_json::to_value(log.stats()).unwrap();
         assert_eq!(
             stats["operations"],
             json!({"GET /tools": {"200": 2, "none": 1}, "GET /toolkits": {"429": 1}})
         );
+        assert_eq!(stats["bytes"], json!({"GET /tools": 30, "GET /toolkits": 10}));
     }
 
     #[test]

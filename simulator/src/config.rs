@@ -9,7 +9,7 @@ use std::{
 
 use url::Url;
 
-use crate::clock::Clock;
+use crate::{catalogue::GeneratedCatalogue, clock::Clock};
 
 /// Requests an organization may make in a minute on Composio's smaller plans.
 pub const DEFAULT_RATE_LIMIT: u32 = 2_000;
@@ -27,6 +27,11 @@ pub struct Config {
     pub keys: Vec<ApiKey>,
     /// Auth configs that every project starts with.
     pub auth_configs: Vec<SeedAuthConfig>,
+    /// As many auth configs exist from the start: those above, and as many more as are missing, for the catalogue's
+    /// toolkits in turn. Above the number of toolkits, several share one.
+    pub auth_config_count: usize,
+    /// Toolkits beside the built-in ones; absent: none.
+    pub generated: Option<GeneratedCatalogue>,
     /// The time it lives in.
     pub clock: Clock,
     /// A background person opens and completes each link this long, by the clock, after it was made.
@@ -48,6 +53,8 @@ impl Default for Config {
             public_url: None,
             keys: vec![ApiKey::new(DEFAULT_API_KEY)],
             auth_configs: vec![SeedAuthConfig::managed("reddit")],
+            auth_config_count: 0,
+            generated: None,
             clock: Clock::system(),
             auto_consent: None,
             latency: Duration::ZERO,
@@ -298,6 +305,8 @@ pub struct Assumptions {
     pub default_page_size: usize,
     /// Most accounts on a page; asking for more is answered with 400.
     pub max_account_page: usize,
+    /// Most items on a page of any list, whatever the call asks for; absent: no such cap.
+    pub page_cap: Option<usize>,
 }
 
 impl Default for Assumptions {
@@ -311,6 +320,7 @@ impl Default for Assumptions {
             proxy_needs_scoped_key: true,
             default_page_size: 20,
             max_account_page: 100,
+            page_cap: None,
         }
     }
 }
@@ -339,6 +349,7 @@ impl Assumptions {
             "proxy-needs-scoped-key" => self.proxy_needs_scoped_key = value(name, text)?,
             "default-page-size" => self.default_page_size = value::<usize>(name, text)?.max(1),
             "max-account-page" => self.max_account_page = value::<usize>(name, text)?.max(1),
+            "page-cap" => self.page_cap = Some(value(name, text)?).filter(|most| *most > 0),
             _ => return Err(format!("there is no assumption `{name}`")),
         }
         Ok(())
@@ -382,6 +393,10 @@ mod tests {
         assumptions.set("enable-revives-dead=true").unwrap();
         assumptions.set("no-account-status=400").unwrap();
         assert!(assumptions.enable_revives_dead);
+        assumptions.set("page-cap=2").unwrap();
+        assert_eq!(assumptions.page_cap, Some(2));
+        assumptions.set("page-cap=0").unwrap();
+        assert_eq!(assumptions.page_cap, None);
         assert_eq!(assumptions.no_account_status, 400);
         for bad in [
             "nonsense=1",

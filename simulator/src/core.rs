@@ -47,7 +47,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config, public_url: String) -> Result<Self, Error> {
-        let catalogue = Catalogue::built_in().map_err(Error::Catalogue)?;
+        let catalogue = Catalogue::new(config.generated.as_ref()).map_err(Error::Catalogue)?;
         let mut projects: Vec<Project> = Vec::new();
         let mut keys = HashMap::new();
         for key in config.keys {
@@ -92,9 +92,10 @@ impl Core {
             rate_limit: config.rate_limit,
             windows: Mutex::default(),
         };
-        for seed in config.auth_configs {
-            core.seed(&seed)?;
+        for seed in &config.auth_configs {
+            core.seed(seed)?;
         }
+        core.seed_many(config.auth_config_count.saturating_sub(config.auth_configs.len()))?;
         Ok(core)
     }
 
@@ -134,6 +135,26 @@ impl Core {
             project.auth_configs.create(new, self.clock.now());
         }
         Ok(id)
+    }
+
+    /// Adds that many auth configs to every project, for the toolkits that need one in turn. Returns their ids.
+    pub(crate) fn seed_many(&self, count: usize) -> Result<Vec<String>, Error> {
+        let mut toolkits = self.catalogue.toolkits();
+        toolkits.retain(|toolkit| !toolkit.no_auth());
+        let before = lock(&self.projects)
+            .first()
+            .map_or(0, |project| project.auth_configs.count());
+        let seeds = toolkits.iter().cycle().zip(before + 1..).take(count);
+        seeds
+            .map(|(toolkit, number)| {
+                self.seed(&SeedAuthConfig {
+                    id: Some(format!("ac_{}_{number}", toolkit.slug)),
+                    name: Some(format!("{} {number}", toolkit.slug)),
+                    managed: !toolkit.composio_managed_auth_schemes.is_empty(),
+                    ..SeedAuthConfig::managed(&toolkit.slug)
+                })
+            })
+            .collect()
     }
 
     pub(crate) fn key(&self, key: &str) -> Option<&Key> {

@@ -35,6 +35,10 @@ mod simulator;
 mod state;
 
 pub use calls::{Call, Stats};
+pub use catalogue::{
+    CatalogueError, GIANT_TOOLKIT, GeneratedCatalogue, HUGE_TOOL, HUGE_TOOL_TOOLKIT, NewToolkit, Release,
+    Released, Touch,
+};
 pub use clock::Clock;
 pub use config::{
     Access, ApiKey, Area, Assumptions, Config, DEFAULT_API_KEY, DEFAULT_RATE_LIMIT, Scopes, SeedAuthConfig,

@@ -10,7 +10,8 @@ use std::{io::Write as _, net::SocketAddr, time::Duration};
 use anyhow::Context as _;
 use clap::Parser;
 use composio_sim::{
-    ApiKey, Assumptions, Config, DEFAULT_API_KEY, DEFAULT_RATE_LIMIT, SeedAuthConfig, Simulator,
+    ApiKey, Assumptions, Config, DEFAULT_API_KEY, DEFAULT_RATE_LIMIT, GeneratedCatalogue, SeedAuthConfig,
+    Simulator,
 };
 use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
@@ -60,6 +61,32 @@ struct Options {
     )]
     auth_configs: Vec<SeedAuthConfig>,
 
+    /// Let as many auth configs exist from the start: those of --auth-config, and as many more as are missing, for the
+    /// toolkits that need one in turn.
+    #[arg(
+        long,
+        env = "COMPOSIO_SIM_AUTH_CONFIG_COUNT",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    auth_config_count: usize,
+
+    /// Toolkits to generate beside the built-in ones, the same for the same seed. Composio has about 1000.
+    #[arg(long, env = "COMPOSIO_SIM_TOOLKITS", value_name = "N", default_value_t = 0)]
+    toolkits: usize,
+
+    /// Tools the generated toolkits have together, at least one each; twelve for each toolkit unless told otherwise.
+    #[arg(long, env = "COMPOSIO_SIM_TOOLS", value_name = "M")]
+    tools: Option<usize>,
+
+    /// What the generated catalogue is made from; another number makes another one.
+    #[arg(long, env = "COMPOSIO_SIM_SEED", value_name = "S", default_value_t = 1)]
+    seed: u64,
+
+    /// Generate two more toolkits: titan with 950 tools, and monolith with one tool of 2 MB.
+    #[arg(long, env = "COMPOSIO_SIM_GIANTS")]
+    giants: bool,
+
     /// Let somebody in the background open and complete every link this long after it was made, such as 5s.
     #[arg(long, env = "COMPOSIO_SIM_AUTO_CONSENT", value_name = "DURATION", value_parser = duration)]
     auto_consent: Option<Duration>,
@@ -78,7 +105,8 @@ struct Options {
 
     /// What to assume where Composio's behaviour is not documented, as NAME=VALUE; repeatable. Names and defaults:
     /// reject-unknown-fields=false, dead-rows-hold-alias=true, enable-revives-dead=false, no-account-status=404,
-    /// dead-execute-unprocessable=true, proxy-needs-scoped-key=true, default-page-size=20, max-account-page=100.
+    /// dead-execute-unprocessable=true, proxy-needs-scoped-key=true, default-page-size=20, max-account-page=100,
+    /// page-cap=0.
     #[arg(long = "assume", value_name = "NAME=VALUE")]
     assumptions: Vec<String>,
 
@@ -108,6 +136,10 @@ async fn main() -> anyhow::Result<()> {
             .map_err(anyhow::Error::msg)
             .context("--assume")?;
     }
+    anyhow::ensure!(
+        options.tools.is_none() || options.toolkits > 0,
+        "--tools says how many tools --toolkits has"
+    );
     let keys: Result<Vec<ApiKey>, String> = options.api_keys.iter().map(|key| key.parse()).collect();
     if !options.listen.ip().is_loopback() {
         tracing::warn!("the control API asks for no key and is reachable from other machines");
@@ -119,6 +151,13 @@ async fn main() -> anyhow::Result<()> {
         public_url: options.public_url,
         keys: keys.map_err(anyhow::Error::msg).context("--api-key")?,
         auth_configs: options.auth_configs,
+        auth_config_count: options.auth_config_count,
+        generated: (options.toolkits > 0 || options.giants).then(|| GeneratedCatalogue {
+            toolkits: options.toolkits,
+            tools: options.tools.unwrap_or(options.toolkits.saturating_mul(12)),
+            seed: options.seed,
+            giants: options.giants,
+        }),
         auto_consent: options.auto_consent,
         latency: options.latency,
         rate_limit: options.rate_limit,

@@ -6,6 +6,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     calls::{Call, Stats},
+    catalogue::{CatalogueError, NewToolkit, Release, Released, Touch},
     clock::Clock,
     config::{Config, SeedAuthConfig},
     control::{AccountSnapshot, Deed, DeedError},
@@ -128,6 +129,32 @@ impl Simulator {
     /// Adds an auth config to every project. Returns its id.
     pub fn seed(&self, auth_config: &SeedAuthConfig) -> Result<String, Error> {
         self.core.seed(auth_config)
+    }
+
+    /// Adds that many auth configs to every project, for the toolkits that need one in turn. Returns their ids.
+    pub fn seed_many(&self, count: usize) -> Result<Vec<String>, Error> {
+        self.core.seed_many(count)
+    }
+
+    /// Makes a new latest version of a toolkit. Earlier versions stay as they are, for whoever pins them.
+    pub fn release_toolkit(&self, slug: &str, release: &Release) -> Result<Released, CatalogueError> {
+        self.core.catalogue.release(slug, release, self.core.clock.now())
+    }
+
+    /// Moves a toolkit's update time, and changes its description if told so, without a new version.
+    pub fn touch_toolkit(&self, slug: &str, touch: &Touch) -> Result<(), CatalogueError> {
+        let touched = self.core.catalogue.touch(slug, touch, self.core.clock.now());
+        touched.map(drop)
+    }
+
+    /// Adds a toolkit with generated tools behind the others.
+    pub fn add_toolkit(&self, new: &NewToolkit) -> Result<(), CatalogueError> {
+        self.core.catalogue.add(new, self.core.clock.now()).map(drop)
+    }
+
+    /// Takes a toolkit out of the catalogue. Its auth configs and accounts stay.
+    pub fn remove_toolkit(&self, slug: &str) -> Result<(), CatalogueError> {
+        self.core.catalogue.remove(slug)
     }
 
     /// A person opens the account's hosted page.

@@ -69,6 +69,21 @@ async fn options_reach_the_simulator() {
 }
 
 #[tokio::test]
+async fn a_catalogue_is_generated_on_request() {
+    let program = Program::start(command().args([
+        "--toolkits=30",
+        "--tools=90",
+        "--seed=7",
+        "--giants",
+        "--auth-config-count=40",
+    ]));
+    let count = async |path: &str| call(&program, "ak_simulator", path).await.1["total_items"].clone();
+    assert_eq!(count("/api/v3.1/toolkits").await, 5 + 30 + 2);
+    assert_eq!(count("/api/v3.1/tools?limit=1").await, 48 + 90 + 950 + 5);
+    assert_eq!(count("/api/v3.1/auth_configs").await, 40);
+}
+
+#[tokio::test]
 async fn the_environment_is_the_fallback() {
     let program = Program::start(
         command()
@@ -88,13 +103,14 @@ async fn the_environment_is_the_fallback() {
 
 #[test]
 fn mistakes_are_explained() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--auto-consent=soon"], "write it like 5s or 50ms"),
         (&["--latency=-1s"], "must not be negative"),
         (&["--api-key="], "a key is one or more printable"),
         (&["--api-key=ak=tools:often"], "unknown access `often`"),
         (&["--auth-config=main=slack"], "ID begins with `ac_`"),
         (&["--auth-config=hackernews"], "it needs no authentication"),
+        (&["--tools=90"], "how many tools --toolkits has"),
         (&["--assume=pigs-fly=true"], "there is no assumption `pigs-fly`"),
     ];
     for (arguments, complaint) in cases {
@@ -120,6 +136,11 @@ fn the_help_names_every_door() {
         "--latency",
         "--rate-limit",
         "--auth-config",
+        "--auth-config-count",
+        "--toolkits",
+        "--tools",
+        "--seed",
+        "--giants",
         "--assume",
     ] {
         assert!(help.contains(option), "{option}");

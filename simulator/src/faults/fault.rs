@@ -71,6 +71,27 @@ pub enum Fault {
         /// Their ids.
         ids: Vec<String>,
     },
+    /// A refusal in Composio's own envelope, without effect.
+    ApiError {
+        /// Its HTTP status.
+        status: u16,
+        /// Its message; absent: the status' name.
+        #[serde(default)]
+        message: Option<String>,
+    },
+    /// A list ends here without any items, while its totals stay true.
+    EmptyItems,
+    /// This page of a list, and those its cursor leads to, begin elsewhere, as if rows before it had come or gone since
+    /// the page before. First pages stay as they are, and so does the total.
+    ShiftedPage {
+        /// Rows that came, which the page repeats; negative: rows that went, so that the page skips as many.
+        by: i64,
+    },
+    /// A list states a wrong total.
+    FalseTotal {
+        /// By how much, at most down to 0.
+        by: i64,
+    },
 }
 
 const fn one_row() -> usize {
@@ -94,6 +115,10 @@ impl Fault {
             Self::Duplicate => "duplicate",
             Self::EmptyList => "emptyList",
             Self::MissingIds { .. } => "missingIds",
+            Self::ApiError { .. } => "apiError",
+            Self::EmptyItems => "emptyItems",
+            Self::ShiftedPage { .. } => "shiftedPage",
+            Self::FalseTotal { .. } => "falseTotal",
         }
     }
 
@@ -113,22 +138,36 @@ impl Fault {
                 }
             }
             Self::MissingIds { ids } => remove_items(&mut answer, &ids.iter().cloned().collect()),
-            Self::EmptyList => {
-                if let Some(list) = answer.as_object_mut().filter(|list| list.contains_key("items")) {
-                    for (key, value) in [
-                        ("items", Value::Array(Vec::new())),
-                        ("next_cursor", Value::Null),
-                        ("total_items", 0.into()),
-                        ("total_pages", 0.into()),
-                        ("current_page", 1.into()),
-                    ] {
-                        list.insert(key.to_owned(), value);
-                    }
-                }
+            Self::EmptyList => overwrite_list(
+                &mut answer,
+                [
+                    ("items", Value::Array(Vec::new())),
+                    ("next_cursor", Value::Null),
+                    ("total_items", 0.into()),
+                    ("total_pages", 0.into()),
+                    ("current_page", 1.into()),
+                ],
+            ),
+            Self::EmptyItems => overwrite_list(
+                &mut answer,
+                [("items", Value::Array(Vec::new())), ("next_cursor", Value::Null)],
+            ),
+            Self::FalseTotal { by } => {
+                let total = answer["total_items"].as_u64().unwrap_or_default();
+                overwrite_list(
+                    &mut answer,
+                    [("total_items", total.saturating_add_signed(*by).into())],
+                );
             }
             _ => {}
         }
         answer
+    }
+}
+
+fn overwrite_list<const N: usize>(answer: &mut Value, fields: [(&str, Value); N]) {
+    if let Some(list) = answer.as_object_mut().filter(|list| list.contains_key("items")) {
+        list.extend(fields.map(|(name, value)| (name.to_owned(), value)));
     }
 }
 
@@ -209,6 +248,14 @@ mod tests {
         assert_eq!(ids(&missing.rewrite("", page())), ["ca_1", "ca_3"]);
         let empty = Fault::EmptyList.rewrite("", page());
         assert_eq!((ids(&empty), &empty["total_items"]), (vec![], &json!(0)));
+        let ended = Fault::EmptyItems.rewrite("", page());
+        assert_eq!((ids(&ended), &ended["total_items"]), (vec![], &json!(3)));
+        for (by, total) in [(2, 5), (-1, 2), (-9, 0)] {
+            let lying = Fault::FalseTotal { by }.rewrite("", page());
+            assert_eq!((ids(&lying).len(), &lying["total_items"]), (3, &json!(total)));
+        }
+        let single = json!({"slug": "reddit"});
+        assert_eq!(Fault::FalseTotal { by: 1 }.rewrite("", single.clone()), single);
         let unknown = Fault::UnknownStatus {
             value: "HIBERNATING".to_owned(),
         };

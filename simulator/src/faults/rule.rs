@@ -1,5 +1,7 @@
 //! Which calls a fault applies to.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
@@ -19,6 +21,10 @@ pub struct Rule {
     /// for any characters, `/` included. Absent: any path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Patterns, as for `path`, that query parameters must fit: with their whole decoded value, or with one entry of a
+    /// comma list. Null: the parameter must be absent or empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub query: BTreeMap<String, Option<String>>,
     /// Text that must occur in the decoded query or in the body; absent: no condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
@@ -52,6 +58,7 @@ impl Rule {
             id: None,
             method: None,
             path: None,
+            query: BTreeMap::new(),
             contains: None,
             count: once(),
             skip: 0,
@@ -68,6 +75,20 @@ impl Rule {
             path: Some(path.to_owned()),
             ..self
         }
+    }
+
+    /// Only for calls whose query parameter `name` fits the pattern, whole or in one entry of a comma list.
+    #[must_use]
+    pub fn with_query(mut self, name: &str, pattern: &str) -> Self {
+        self.query.insert(name.to_owned(), Some(pattern.to_owned()));
+        self
+    }
+
+    /// Only for calls without the query parameter `name`.
+    #[must_use]
+    pub fn without_query(mut self, name: &str) -> Self {
+        self.query.insert(name.to_owned(), None);
+        self
     }
 
     /// Only for calls whose query or body contains `text`.
@@ -113,6 +134,10 @@ impl Rule {
             .as_ref()
             .is_none_or(|method| method.eq_ignore_ascii_case(call.method))
             && self.path.as_ref().is_none_or(path_matches)
+            && self
+                .query
+                .iter()
+                .all(|(name, pattern)| call.query_fits(name, pattern.as_deref()))
             && self.contains.as_ref().is_none_or(|text| call.contains(text))
     }
 }
@@ -132,6 +157,18 @@ impl Facts<'_> {
             .iter()
             .find_map(|prefix| self.path.strip_prefix(prefix))
             .unwrap_or(self.path)
+    }
+
+    /// `None`: whether the parameter is absent.
+    fn query_fits(&self, name: &str, pattern: Option<&str>) -> bool {
+        let mut values = form_urlencoded::parse(self.query.as_bytes())
+            .filter(|(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| value);
+        match pattern {
+            None => values.next().is_none(),
+            Some(pattern) => values
+                .any(|value| glob(pattern, &value) || value.split(',').any(|entry| glob(pattern, entry))),
+        }
     }
 
     fn contains(&self, text: &str) -> bool {
@@ -279,6 +316,49 @@ mod tests {
     }
 
     #[test]
+    fn rules_match_query_parameters() {
+        let call = |query| facts("GET", "/api/v3.1/tools", query, b"");
+        let rule = || Rule::new(Fault::Duplicate);
+        let github = rule().with_query("toolkit_slug", "github");
+        let table = [
+            (github.clone(), "toolkit_slug=github&limit=9", true),
+            (github.clone(), "toolkit_slug=slack%2Cgithub", true),
+            (github.clone(), "toolkit_slug=slack&toolkit_slug=github", true),
+            (github.clone(), "toolkit_slug=github_enterprise", false),
+            (github.clone(), "search=github", false),
+            (github.clone(), "", false),
+            (
+                rule().with_query("toolkit_slug", "git*"),
+                "toolkit_slug=slack,github",
+                true,
+            ),
+            (rule().with_query("tool_slugs", "A,B"), "tool_slugs=A,B", true),
+            (rule().with_query("cursor", "*"), "cursor=abc", true),
+            (rule().with_query("cursor", "*"), "cursor=", false),
+            (rule().without_query("cursor"), "cursor=", true),
+            (rule().without_query("cursor"), "cursor=abc", false),
+            (
+                github.clone().without_query("cursor"),
+                "toolkit_slug=github",
+                true,
+            ),
+            (
+                github.without_query("cursor"),
+                "toolkit_slug=github&cursor=abc",
+                false,
+            ),
+        ];
+        for (rule, query, expected) in table {
+            assert_eq!(
+                rule.matches(&call(query)),
+                expected,
+                "{:?} on {query}",
+                rule.query
+            );
+        }
+    }
+
+    #[test]
     fn skip_and_count_bound_a_rule() {
         let call = facts("GET", "/api/v3.1/tools", "", b"");
         let applied = |rule: Rule| {
@@ -329,6 +409,16 @@ mod tests {
             for_ever,
             Rule::new(Fault::RateLimited { retry_after: 7 }).for_ever()
         );
+        let by_query: Rule = serde_json::from_value(json!({
+            "query": {"toolkit_slug": "github", "cursor": null}, "fault": {"kind": "emptyItems"}
+        }))
+        .unwrap();
+        assert_eq!(
+            by_query,
+            Rule::new(Fault::EmptyItems)
+                .with_query("toolkit_slug", "github")
+                .without_query("cursor")
+        );
         let every_kind = [
             json!({"kind": "delay", "millis": 5}),
             json!({"kind": "dropAfterCommit"}),
@@ -343,6 +433,10 @@ mod tests {
             json!({"kind": "duplicate"}),
             json!({"kind": "emptyList"}),
             json!({"kind": "missingIds", "ids": ["ca_1"]}),
+            json!({"kind": "apiError", "status": 404}),
+            json!({"kind": "emptyItems"}),
+            json!({"kind": "shiftedPage", "by": -1}),
+            json!({"kind": "falseTotal", "by": 3}),
         ];
         for kind in every_kind {
             let fault: Fault = serde_json::from_value(kind.clone()).unwrap();

@@ -54,7 +54,8 @@ pub(super) async fn list(
         &mut query,
         core.assumptions.default_page_size,
         core.assumptions.max_account_page,
-    );
+    )
+    .capped(core.assumptions.page_cap);
     let statuses = query.choices("statuses", &AccountStatus::ALL.map(AccountStatus::as_str));
     let order_by = query.choice("order_by", &["created_at", "updated_at"]);
     let direction = query.choice("order_direction", &["asc", "desc"]);
@@ -104,7 +105,9 @@ pub(super) async fn retrieve(
     core.project(caller.project, |project, _| {
         let account = project.accounts.get(find(project, &id)?);
         let toolkit = core.catalogue.toolkit(&account.toolkit);
-        let scopes = toolkit.map_or(&[][..], |toolkit| &toolkit.available_scopes);
+        let scopes = toolkit
+            .as_ref()
+            .map_or(&[][..], |toolkit| &toolkit.available_scopes);
         ok(Detail::of(account, &project.auth_configs, scopes))
     })
 }

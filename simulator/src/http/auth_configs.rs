@@ -54,7 +54,8 @@ pub(super) async fn list(
     RawQuery(raw): RawQuery,
 ) -> Answer {
     let mut query = Query::parse(raw.as_deref());
-    let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE);
+    let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE)
+        .capped(core.assumptions.page_cap);
     let filter = AuthConfigFilter {
         toolkits: query
             .list("toolkit_slug")

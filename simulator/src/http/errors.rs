@@ -3,6 +3,8 @@
 //! Pairs that nobody has documented or observed follow the pattern of the known ones: `10` + status and `HTTP_` + the
 //! status' name.
 
+use std::borrow::Cow;
+
 use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -16,18 +18,23 @@ use crate::{ids, state::lifecycle::Refusal};
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     code: u32,
-    slug: &'static str,
+    slug: Cow<'static, str>,
     message: String,
     suggested_fix: Option<String>,
     errors: Vec<String>,
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: u32, slug: &'static str, message: impl Into<String>) -> Self {
+    fn new(
+        status: StatusCode,
+        code: u32,
+        slug: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             status,
             code,
-            slug,
+            slug: slug.into(),
             message: message.into(),
             suggested_fix: None,
             errors: Vec::new(),
@@ -114,6 +121,19 @@ impl ApiError {
             10500,
             "HTTP_InternalServerError",
             "Internal server error",
+        )
+    }
+
+    /// What a fault has Composio say: a status that is an error, with the code and slug such a status has.
+    pub(crate) fn injected(status: u16, message: Option<&str>) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let name = status.canonical_reason().unwrap_or("Error");
+        let slug = format!("HTTP_{}", name.replace(' ', ""));
+        Self::new(
+            status,
+            10_000 + u32::from(status.as_u16()),
+            slug,
+            message.unwrap_or(name),
         )
     }
 
@@ -205,6 +225,11 @@ impl ApiError {
     pub(crate) fn tool_not_found(slug: &str) -> Self {
         let message = format!("Tool {slug} not found");
         Self::new(StatusCode::NOT_FOUND, 2401, "Tool_ToolNotFound", message).fix("Check your input.")
+    }
+
+    pub(crate) fn tool_removed(slug: &str, version: &str) -> Self {
+        let message = format!("Tool {slug} does not exist in version {version} of its toolkit");
+        Self::new(StatusCode::GONE, 10410, "HTTP_Gone", message)
     }
 
     pub(crate) fn no_account_for_tool(status: StatusCode, user_id: &str, toolkit: &str) -> Self {

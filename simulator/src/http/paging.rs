@@ -4,6 +4,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use url::form_urlencoded;
 
 use super::query::Query;
 
@@ -13,6 +14,8 @@ pub(crate) struct Page {
     /// From 1.
     number: usize,
     limit: usize,
+    /// Rows before this page that came since the page before, as a fault has it; negative: that went.
+    shift: isize,
 }
 
 /// What a cursor says, as base64 of JSON.
@@ -20,6 +23,14 @@ pub(crate) struct Page {
 struct Cursor {
     page: usize,
     limit: usize,
+    /// See [`Page::shift`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    shift: isize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(number: &isize) -> bool {
+    *number == 0
 }
 
 impl Page {
@@ -52,26 +63,40 @@ impl Page {
     fn new(cursor: Option<Cursor>, limit: Option<usize>, default_limit: usize) -> Self {
         Self {
             number: cursor.as_ref().map_or(1, |cursor| cursor.page.max(1)),
+            shift: cursor.as_ref().map_or(0, |cursor| cursor.shift),
             limit: limit
                 .or(cursor.map(|cursor| cursor.limit.max(1)))
                 .unwrap_or(default_limit),
         }
     }
 
+    /// With at most `most` items, whatever was asked for; `None`: as many as that.
+    pub(crate) fn capped(self, most: Option<usize>) -> Self {
+        Self {
+            limit: most.map_or(self.limit, |most| self.limit.min(most)),
+            ..self
+        }
+    }
+
     /// The part of `all` on this page.
     pub(crate) fn of<'a, T>(&self, all: &'a [T]) -> &'a [T] {
-        let start = (self.number - 1).saturating_mul(self.limit).min(all.len());
-        let end = start.saturating_add(self.limit).min(all.len());
-        &all[start..end]
+        let start = (self.number - 1).saturating_mul(self.limit);
+        let end = start.saturating_add(self.limit);
+        let moved = |row: usize| {
+            row.saturating_add_signed(self.shift.saturating_neg())
+                .min(all.len())
+        };
+        &all[moved(start)..moved(end)]
     }
 
     /// The list as the wire has it, of this page's items and the number of items on all pages.
     pub(crate) fn envelope<T>(&self, items: Vec<T>, total: usize) -> Envelope<T> {
-        let pages = total.div_ceil(self.limit);
+        let pages = total.saturating_add_signed(self.shift).div_ceil(self.limit);
         let next = (self.number < pages).then(|| {
             encode(&Cursor {
                 page: self.number + 1,
                 limit: self.limit,
+                shift: self.shift,
             })
         });
         Envelope {
@@ -92,6 +117,20 @@ pub(crate) struct Envelope<T> {
     total_pages: usize,
     current_page: usize,
     total_items: usize,
+}
+
+/// The query with its cursor moved by that many more rows; `None`: it has no cursor to move.
+pub(crate) fn shifted(query: &str, by: i64) -> Option<String> {
+    let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+    let (_, cursor) = pairs.iter().find(|(key, _)| key == "cursor")?;
+    let mut cursor = decode(cursor)?;
+    cursor.shift = cursor.shift.saturating_add(isize::try_from(by).ok()?);
+    let others = pairs.iter().filter(|(key, _)| key != "cursor");
+    let mut shifted = form_urlencoded::Serializer::new(String::new());
+    shifted
+        .extend_pairs(others)
+        .append_pair("cursor", &encode(&cursor));
+    Some(shifted.finish())
 }
 
 fn encode(cursor: &Cursor) -> String {
@@ -115,22 +154,31 @@ mod tests {
     }
 
     fn cursor(page: usize, limit: usize) -> String {
-        encode(&Cursor { page, limit })
-            .replace('=', "%3D")
-            .replace('+', "%2B")
+        encode(&Cursor {
+            page,
+            limit,
+            shift: 0,
+        })
+        .replace('=', "%3D")
+        .replace('+', "%2B")
+    }
+
+    fn page(number: usize, limit: usize) -> Page {
+        Page {
+            number,
+            limit,
+            shift: 0,
+        }
     }
 
     #[test]
     fn pages_are_read() {
         let table = [
-            (String::new(), Page { number: 1, limit: 20 }),
-            ("limit=5".to_owned(), Page { number: 1, limit: 5 }),
-            (format!("cursor={}", cursor(3, 7)), Page { number: 3, limit: 7 }),
-            (
-                format!("cursor={}&limit=9", cursor(3, 7)),
-                Page { number: 3, limit: 9 },
-            ),
-            (format!("cursor={}", cursor(0, 0)), Page { number: 1, limit: 1 }),
+            (String::new(), page(1, 20)),
+            ("limit=5".to_owned(), page(1, 5)),
+            (format!("cursor={}", cursor(3, 7)), page(3, 7)),
+            (format!("cursor={}&limit=9", cursor(3, 7)), page(3, 9)),
+            (format!("cursor={}", cursor(0, 0)), page(1, 1)),
         ];
         for (raw, expected) in table {
             assert_eq!(read(&raw), (expected, true), "{raw}");
@@ -142,11 +190,46 @@ mod tests {
 
     #[test]
     fn an_absurd_page_is_empty() {
-        let page = Page {
-            number: usize::MAX,
-            limit: usize::MAX,
-        };
-        assert_eq!(page.of(&[1, 2, 3]), [0; 0]);
+        assert_eq!(page(usize::MAX, usize::MAX).of(&[1, 2, 3]), [0; 0]);
+        assert_eq!(page(2, 5).capped(Some(2)).of(&[1, 2, 3]), [3]);
+        assert_eq!(page(2, 2).capped(None).of(&[1, 2, 3]), [3]);
+    }
+
+    /// Every row a client sees that follows cursors two rows at a time, with the second page shifted.
+    fn read_shifted(all: &[usize], by: i64) -> Vec<usize> {
+        let mut seen = page(1, 2).of(all).to_vec();
+        let first = page(1, 2).envelope(Vec::<usize>::new(), all.len());
+        let query = format!(
+            "limit=2&cursor={}",
+            first.next_cursor.unwrap().replace('=', "%3D")
+        );
+        let mut next = shifted(&query, by);
+        while let Some(raw) = next {
+            let page = Page::read(&mut Query::parse(Some(&raw)), 20, 100);
+            seen.extend(page.of(all));
+            let envelope = page.envelope(Vec::<usize>::new(), all.len());
+            assert_eq!(envelope.total_items, all.len(), "the total stays honest");
+            next = envelope
+                .next_cursor
+                .map(|cursor| format!("cursor={}", cursor.replace('=', "%3D")));
+        }
+        seen
+    }
+
+    #[test]
+    fn shifted_pages_repeat_or_skip_rows_and_lose_no_others() {
+        for total in [5, 6] {
+            let all: Vec<_> = (0..total).collect();
+            let mut repeated = all.clone();
+            repeated.insert(2, 1);
+            assert_eq!(read_shifted(&all, 1), repeated, "of {total}");
+            let mut skipped = all.clone();
+            skipped.remove(2);
+            assert_eq!(read_shifted(&all, -1), skipped, "of {total}");
+            assert_eq!(read_shifted(&all, 0), all);
+        }
+        assert_eq!(shifted("limit=2", 1), None, "first pages have no cursor");
+        assert_eq!(shifted("cursor=nonsense", 1), None);
     }
 
     proptest! {

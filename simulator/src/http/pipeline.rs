@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     body::{Body, Bytes, HttpBody as _, to_bytes},
     extract::{MatchedPath, OriginalUri, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -17,6 +17,7 @@ use super::{
     ApiVersion, Caller,
     delivery::{Delivery, gateway_answer},
     errors::ApiError,
+    paging,
 };
 use crate::{
     calls::{Call, logged_body},
@@ -152,17 +153,11 @@ impl Exchange {
             body: &self.body,
         });
         let Some(fired) = fired else {
-            let delivery = self.deliver(core).await;
-            self.log(
-                core,
-                Some(delivery.status),
-                u8::from(delivery.reached_handler),
-                None,
-            );
-            return Outgoing {
-                response: delivery.into_response(),
-                hold: None,
-            };
+            let delivery = self.deliver(core, None).await;
+            let executions = u8::from(delivery.reached_handler);
+            let response = delivery.into_response();
+            self.log(core, Some(&response), executions, None);
+            return Outgoing { response, hold: None };
         };
         tracing::debug!(fault = fired.fault.kind(), path = self.path, "fault applies");
         self.run_faulty(core, fired).await
@@ -184,78 +179,45 @@ impl Exchange {
                     () = core.ended() => return Outgoing { response: hang_up(), hold: None },
                 }
             }
-            Fault::DropBeforeCommit => {
-                self.log(core, None, 0, kind);
-                return Outgoing {
-                    response: hang_up(),
-                    hold: None,
-                };
-            }
-            Fault::Status {
-                status,
-                body,
-                content_type,
-                commit: false,
-            } => {
-                let response = gateway_answer(*status, body.as_deref(), content_type.as_deref());
-                self.log(core, Some(response.status()), 0, kind);
-                return Outgoing { response, hold: None };
-            }
-            Fault::RateLimited { retry_after } => {
-                let quota = Quota {
-                    limit: self
-                        .quota(core)
-                        .map_or(crate::config::DEFAULT_RATE_LIMIT, |quota| quota.limit),
-                    remaining: 0,
-                    retry_after: Some(*retry_after),
-                };
-                let delivery = self.refused_by_limiter(quota);
-                self.log(core, Some(delivery.status), 0, kind);
-                return Outgoing {
-                    response: delivery.into_response(),
-                    hold: None,
-                };
-            }
             _ => {}
         }
+        if let Some(response) = self.answer_instead(core, fault) {
+            self.log(core, Some(&response), 0, kind);
+            return Outgoing { response, hold: None };
+        }
 
-        let first = self.deliver(core).await;
+        let first = self.deliver(core, Some(fault)).await;
         let mut executions = u8::from(first.reached_handler);
         let delivery = if *fault == Fault::Duplicate {
-            let second = self.deliver(core).await;
+            let second = self.deliver(core, Some(fault)).await;
             executions += u8::from(second.reached_handler);
             second
         } else {
             first
         };
 
-        let (response, hold) = match fault {
-            Fault::DropAfterCommit => (None, None),
-            Fault::Hang { before_commit: false } => (Some(delivery.into_response()), Some(fired.released)),
+        let mut hold = None;
+        let response = match fault {
+            Fault::DropAfterCommit => hang_up(),
+            Fault::Hang { before_commit: false } => {
+                hold = Some(fired.released);
+                delivery.into_response()
+            }
             Fault::Status {
                 status,
                 body,
                 content_type,
                 ..
-            } => (
-                Some(gateway_answer(*status, body.as_deref(), content_type.as_deref())),
-                None,
-            ),
-            Fault::TruncateJson => (Some(delivery.cut_in_half().into_response()), None),
-            Fault::AbortBody => (Some(delivery.aborted()), None),
+            } => gateway_answer(*status, body.as_deref(), content_type.as_deref()),
+            Fault::TruncateJson => delivery.cut_in_half().into_response(),
+            Fault::AbortBody => delivery.aborted(),
             fault => {
                 let query = self.parts.uri.query().unwrap_or_default();
-                (
-                    Some(
-                        delivery
-                            .rewritten(|answer| fault.rewrite(query, answer))
-                            .into_response(),
-                    ),
-                    None,
-                )
+                let rewritten = delivery.rewritten(|answer| fault.rewrite(query, answer));
+                rewritten.into_response()
             }
         };
-        let answered = response.as_ref().filter(|_| hold.is_none()).map(Response::status);
+        let answered = hold.is_none().then_some(&response);
         self.log(core, answered, executions, kind);
         if let Fault::Delay {
             millis,
@@ -264,14 +226,38 @@ impl Exchange {
         {
             tokio::time::sleep(Duration::from_millis(*millis)).await;
         }
-        Outgoing {
-            response: response.unwrap_or_else(hang_up),
-            hold,
-        }
+        Outgoing { response, hold }
+    }
+
+    /// The answer where a fault keeps the request from its handler.
+    fn answer_instead(&self, core: &Core, fault: &Fault) -> Option<Response> {
+        Some(match fault {
+            Fault::DropBeforeCommit => hang_up(),
+            Fault::Status {
+                status,
+                body,
+                content_type,
+                commit: false,
+            } => gateway_answer(*status, body.as_deref(), content_type.as_deref()),
+            Fault::ApiError { status, message } => {
+                let error = ApiError::injected(*status, message.as_deref());
+                refusal(&self.request_id, &error, self.quota(core)).into_response()
+            }
+            Fault::RateLimited { retry_after } => {
+                let limit = self.quota(core).map(|quota| quota.limit);
+                let quota = Quota {
+                    limit: limit.unwrap_or(crate::config::DEFAULT_RATE_LIMIT),
+                    remaining: 0,
+                    retry_after: Some(*retry_after),
+                };
+                self.refused_by_limiter(quota).into_response()
+            }
+            _ => return None,
+        })
     }
 
     /// Checks key, limit and scope, and runs the handler if they admit the request.
-    async fn deliver(&self, core: &Core) -> Delivery {
+    async fn deliver(&self, core: &Core, fault: Option<&Fault>) -> Delivery {
         let key = self.api_key();
         let found = key.and_then(|key| core.key(key));
         let Some(found) = found else {
@@ -293,6 +279,9 @@ impl Exchange {
             );
         }
         let mut request = Request::from_parts(self.parts.clone(), Body::from(self.body.clone()));
+        if let Some(uri) = fault.and_then(|fault| self.altered_uri(fault)) {
+            *request.uri_mut() = uri;
+        }
         request.extensions_mut().insert(Caller {
             project: found.project,
             version: self.version,
@@ -313,6 +302,16 @@ impl Exchange {
             body,
             reached_handler: true,
         }
+    }
+
+    /// The address the handler sees instead of the client's, where the fault is about that.
+    fn altered_uri(&self, fault: &Fault) -> Option<Uri> {
+        let Fault::ShiftedPage { by } = fault else {
+            return None;
+        };
+        let uri = &self.parts.uri;
+        let query = paging::shifted(uri.query()?, *by)?;
+        format!("{}?{query}", uri.path()).parse().ok()
     }
 
     fn api_key(&self) -> Option<&str> {
@@ -343,7 +342,12 @@ impl Exchange {
         )
     }
 
-    fn log(&self, core: &Core, status: Option<StatusCode>, executions: u8, fault: Option<&str>) {
+    /// `answer`: absent if it is not sent yet.
+    fn log(&self, core: &Core, answer: Option<&Response>, executions: u8, fault: Option<&str>) {
+        let answer = answer.filter(|answer| answer.extensions().get::<Hangup>().is_none());
+        let status = answer.map(|answer| answer.status().as_u16());
+        // Bodies come from memory, so their sizes are known, except where one is to break off.
+        let bytes = answer.and_then(|answer| answer.body().size_hint().exact());
         let header = |name: HeaderName| {
             self.parts
                 .headers
@@ -353,11 +357,11 @@ impl Exchange {
         tracing::debug!(
             method = %self.parts.method,
             path = self.path,
-            status = status.map(|status| status.as_u16()),
+            status,
             fault,
             "call"
         );
-        core.calls.push(Call {
+        let call = Call {
             seq: 0,
             time: self.arrived,
             method: self.parts.method.to_string(),
@@ -365,13 +369,14 @@ impl Exchange {
             route: self.route.clone(),
             query: self.parts.uri.query().unwrap_or_default().to_owned(),
             body: logged_body(&self.body),
-            status: status.map(|status| status.as_u16()),
+            status,
             fault: fault.map(str::to_owned),
             executions,
             user_agent: header(header::USER_AGENT),
             key: self.api_key().map(ids::fingerprint),
             request_id: self.request_id.clone(),
-        });
+        };
+        core.calls.push(call, bytes.unwrap_or_default());
     }
 }
 

@@ -36,6 +36,7 @@ struct Filter {
     kind: Option<String>,
     managed_by: Option<String>,
     alphabetically: bool,
+    include_deprecated: bool,
 }
 
 impl Filter {
@@ -59,6 +60,7 @@ impl Filter {
             _ => true,
         };
         managed
+            && (self.include_deprecated || !toolkit.deprecated)
             && self.kind.as_deref() != Some("custom")
             && (self.slugs.is_empty()
                 || self
@@ -69,9 +71,9 @@ impl Filter {
             && self.search.as_ref().is_none_or(found)
     }
 
-    fn select<'a>(&self, catalogue: &'a Catalogue) -> Vec<&'a Toolkit> {
-        let toolkits = catalogue.toolkits().iter().map(Arc::as_ref);
-        let mut selected: Vec<_> = toolkits.filter(|toolkit| self.admits(toolkit)).collect();
+    fn select(&self, catalogue: &Catalogue) -> Vec<Arc<Toolkit>> {
+        let mut selected = catalogue.toolkits();
+        selected.retain(|toolkit| self.admits(toolkit));
         if self.alphabetically {
             selected.sort_by(|a, b| a.slug.cmp(&b.slug));
         }
@@ -96,7 +98,8 @@ pub(super) async fn list(
     RawQuery(raw): RawQuery,
 ) -> Answer {
     let mut query = Query::parse(raw.as_deref());
-    let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE);
+    let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE)
+        .capped(core.assumptions.page_cap);
     let search = query.text("search");
     let shortest = if caller.version == ApiVersion::V3 { 3 } else { 1 };
     if search
@@ -116,8 +119,8 @@ pub(super) async fn list(
         managed_by: query.choice("managed_by", &["composio", "all", "project"]),
         alphabetically: query.choice("sort_by", &["usage", "alphabetically"]).as_deref()
             == Some("alphabetically"),
+        include_deprecated: query.boolean("include_deprecated").unwrap_or_default(),
     };
-    query.boolean("include_deprecated");
     query.finish()?;
     ok(filter.page(&core.catalogue, page))
 }
@@ -132,6 +135,8 @@ pub(super) async fn multi(State(core): State<Arc<Core>>, body: Bytes) -> Answer 
         managed_by: payload.choice("managed_by", &["composio", "all", "project"]),
         alphabetically: payload.choice("sort_by", &["usage", "alphabetically"]).as_deref()
             == Some("alphabetically"),
+        // Whoever names a toolkit gets it.
+        include_deprecated: true,
         ..Filter::default()
     };
     let cursor = payload.string("cursor");
@@ -147,7 +152,8 @@ pub(super) async fn multi(State(core): State<Arc<Core>>, body: Bytes) -> Answer 
         payload.fail("cursor", "Invalid cursor");
     }
     payload.finish()?;
-    ok(filter.page(&core.catalogue, page.ok_or_else(ApiError::internal)?))
+    let page = page.ok_or_else(ApiError::internal)?;
+    ok(filter.page(&core.catalogue, page.capped(core.assumptions.page_cap)))
 }
 
 /// `GET /toolkits/{slug}`.
@@ -171,11 +177,10 @@ pub(super) async fn retrieve(
 /// `GET /toolkits/categories`.
 pub(super) async fn categories(State(core): State<Arc<Core>>, RawQuery(raw): RawQuery) -> Answer {
     let mut query = Query::parse(raw.as_deref());
-    let page = Page::read(&mut query, MAX_PAGE, MAX_PAGE);
+    let page = Page::read(&mut query, MAX_PAGE, MAX_PAGE).capped(core.assumptions.page_cap);
     query.finish()?;
-    let categories: BTreeMap<_, _> = core
-        .catalogue
-        .toolkits()
+    let toolkits = core.catalogue.toolkits();
+    let categories: BTreeMap<_, _> = toolkits
         .iter()
         .flat_map(|toolkit| &toolkit.categories)
         .map(|category| (&category.id, &category.name))
@@ -195,8 +200,7 @@ pub(super) async fn changelog(State(core): State<Arc<Core>>) -> Answer {
         .iter()
         .map(|toolkit| {
             let versions: Vec<_> = toolkit
-                .versions
-                .iter()
+                .version_names()
                 .take(10)
                 .map(|version| json!({"version": version, "changelog": ""}))
                 .collect();

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, ApiVersion, Caller, errors::ApiError, ok, paging::Page, payload::Payload, query::Query};
 use crate::{
-    catalogue::{INITIAL_VERSION, Tool, Toolkit},
+    catalogue::{INITIAL_VERSION, Tool, Toolkit, Version},
     core::Core,
     ids,
     provider::{Actor, Execution, Outcome, ProviderMode, reddit},
@@ -39,7 +39,7 @@ impl Versions {
         }
     }
 
-    fn of<'a>(&self, toolkit: &'a Toolkit) -> Option<&'a str> {
+    fn of<'a>(&self, toolkit: &'a Toolkit) -> Option<&'a Version> {
         let pinned = self
             .by_toolkit
             .iter()
@@ -63,10 +63,11 @@ pub(super) async fn list(
     RawQuery(raw): RawQuery,
 ) -> Answer {
     let mut query = Query::parse(raw.as_deref());
-    let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE);
+    let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE)
+        .capped(core.assumptions.page_cap);
     let versions = Versions::read(&query, caller.version);
     let slugs = query.list("tool_slugs");
-    let toolkits = query.list("toolkit_slug");
+    let wanted = query.list("toolkit_slug");
     let (tags, scopes) = (query.list("tags"), query.list("scopes"));
     let words: Vec<_> = query
         .text("query")
@@ -81,42 +82,47 @@ pub(super) async fn list(
     let important = query.boolean("important").unwrap_or_default();
     let include_deprecated = query.boolean("include_deprecated").unwrap_or(true);
     query.finish()?;
-    let admits = |toolkit: &Toolkit, tool: &Tool| {
+    let admits = |tool: &Tool| {
         if !slugs.is_empty() {
             return slugs.contains(&tool.slug);
         }
-        let text = format!("{} {} {}", tool.slug, tool.name, tool.description).to_lowercase();
-        (toolkits.is_empty()
-            || toolkits
-                .iter()
-                .any(|slug| slug.eq_ignore_ascii_case(&toolkit.slug)))
-            && (tags.is_empty() || tags.iter().any(|tag| tool.tags.contains(tag)))
+        let found = || {
+            let text = format!("{} {} {}", tool.slug, tool.name, tool.description()).to_lowercase();
+            words.iter().all(|word| text.contains(word))
+        };
+        (tags.is_empty() || tags.iter().any(|tag| tool.tags.contains(tag)))
             && (scopes.is_empty() || scopes.iter().any(|scope| tool.scopes.contains(scope)))
             && (!important || tool.tags.iter().any(|tag| tag == "important"))
             && (include_deprecated || !tool.deprecated)
-            && words.iter().all(|word| text.contains(word))
+            && (words.is_empty() || found())
     };
-    let tools: Vec<_> = core
-        .catalogue
-        .tools()
-        .filter(|(toolkit, tool)| admits(toolkit, tool))
-        .filter_map(|(toolkit, tool)| Some((toolkit, tool, versions.of(toolkit)?)))
+    let mut toolkits = core.catalogue.toolkits();
+    toolkits.retain(|toolkit| {
+        !slugs.is_empty()
+            || wanted.is_empty()
+            || wanted.iter().any(|slug| slug.eq_ignore_ascii_case(&toolkit.slug))
+    });
+    toolkits.sort_unstable_by(|a, b| a.slug.cmp(&b.slug));
+    let tools: Vec<_> = toolkits
+        .iter()
+        .filter_map(|toolkit| Some((toolkit, versions.of(toolkit)?)))
+        .flat_map(|(toolkit, version)| version.tools().iter().map(move |tool| (toolkit, version, tool)))
+        .filter(|(_, _, tool)| admits(tool))
         .collect();
     let items: Vec<_> = page
         .of(&tools)
         .iter()
-        .map(|(toolkit, tool, version)| tool.render(toolkit, version))
+        .map(|(toolkit, version, tool)| tool.render(toolkit, version))
         .collect();
     ok(page.envelope(items, tools.len()))
 }
 
 /// `GET /tools/enum`: every slug; a list on v3.1, one comma-joined string on v3.
 pub(super) async fn slugs(State(core): State<Arc<Core>>, Extension(caller): Extension<Caller>) -> Answer {
-    let slugs: Vec<_> = core
-        .catalogue
-        .tools()
-        .map(|(_, tool)| tool.slug.as_str())
-        .collect();
+    let toolkits = core.catalogue.toolkits();
+    let tools = toolkits.iter().flat_map(|toolkit| toolkit.latest().tools());
+    let mut slugs: Vec<_> = tools.map(|tool| tool.slug.as_str()).collect();
+    slugs.sort_unstable();
     ok(match caller.version {
         ApiVersion::V3 => json!(slugs.join(",")),
         ApiVersion::V31 => json!(slugs),
@@ -131,15 +137,15 @@ pub(super) async fn retrieve(
     RawQuery(raw): RawQuery,
 ) -> Answer {
     let query = Query::parse(raw.as_deref());
-    let (toolkit, tool) = core
-        .catalogue
-        .tool(&slug)
-        .ok_or_else(|| ApiError::tool_not_found(&slug))?;
+    let not_found = || ApiError::tool_not_found(&slug);
+    let toolkit = core.catalogue.home_of(&slug).ok_or_else(not_found)?;
     let version = match query.text("version") {
         Some(version) => toolkit.resolve(&version),
-        None => Versions::read(&query, caller.version).of(toolkit),
+        None => Versions::read(&query, caller.version).of(&toolkit),
     };
-    ok(tool.render(toolkit, version.ok_or_else(|| ApiError::tool_not_found(&slug))?))
+    let version = version.ok_or_else(not_found)?;
+    let tool = version.tool(&slug).ok_or_else(not_found)?;
+    ok(tool.render(&toolkit, version))
 }
 
 /// `POST /tools/execute/{slug}`.
@@ -161,10 +167,8 @@ pub(super) async fn execute(
         "allow_tracing",
     ];
     let mut payload = Payload::parse(&body, &known, &core.assumptions)?;
-    let (toolkit, tool) = core
-        .catalogue
-        .tool(&slug)
-        .ok_or_else(|| ApiError::tool_not_found(&slug))?;
+    let toolkit = core.catalogue.home_of(&slug);
+    let toolkit = toolkit.ok_or_else(|| ApiError::tool_not_found(&slug))?;
     let account_id = payload.string("connected_account_id");
     let user_id = payload.string("user_id").or_else(|| payload.string("entity_id"));
     let arguments = payload.object("arguments");
@@ -186,9 +190,11 @@ pub(super) async fn execute(
             "The simulator does not turn text into arguments",
         ));
     };
-    let version = toolkit
-        .resolve(&wanted)
-        .ok_or_else(|| ApiError::tool_not_found(&slug))?;
+    let version = toolkit.resolve(&wanted);
+    let version = version.ok_or_else(|| ApiError::tool_not_found(&slug))?;
+    let tool = version
+        .tool(&slug)
+        .ok_or_else(|| ApiError::tool_removed(&slug, &version.name))?;
 
     let (actor, other_user_exists, now) = core.project(caller.project, |project, now| {
         let asked = ["username", "user"]
@@ -201,7 +207,7 @@ pub(super) async fn execute(
             Some(actor(
                 &core,
                 project,
-                toolkit,
+                &toolkit,
                 account_id.as_deref(),
                 user_id.as_deref(),
             )?)
@@ -210,9 +216,9 @@ pub(super) async fn execute(
     })?;
     wait_for_provider(actor.as_ref()).await;
     let outcome = Execution {
-        toolkit,
+        toolkit: &toolkit,
         tool,
-        version,
+        version: &version.name,
         arguments: &arguments,
         actor,
         other_user_exists,
@@ -374,8 +380,8 @@ pub(super) async fn proxy(
     let base_url = core
         .catalogue
         .toolkit(&toolkit)
-        .and_then(|toolkit| toolkit.base_url.as_deref());
-    let path = path_on(base_url.unwrap_or_default(), &endpoint)
+        .and_then(|toolkit| toolkit.base_url.clone());
+    let path = path_on(&base_url.unwrap_or_default(), &endpoint)
         .ok_or_else(|| ApiError::proxy("OriginMismatch", "The endpoint belongs to another domain"))?;
     wait_for_provider(Some(&actor)).await;
     if (toolkit.as_str(), method.as_deref(), path.as_str()) != ("reddit", Some("GET"), "/api/v1/me") {

@@ -151,10 +151,10 @@ mod tests {
     use crate::catalogue::Catalogue;
 
     fn run_tool(tool: &str, arguments: &Value) -> Outcome {
-        let catalogue = Catalogue::built_in().unwrap();
-        let (toolkit, tool) = catalogue.tool(tool).unwrap();
+        let toolkit = Catalogue::new(None).unwrap().home_of(tool).unwrap();
+        let tool = toolkit.latest().tool(tool).unwrap();
         let execution = Execution {
-            toolkit,
+            toolkit: &toolkit,
             tool,
             version: "20251209_00",
             arguments: arguments.as_object().unwrap(),

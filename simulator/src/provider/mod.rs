@@ -111,20 +111,15 @@ impl Execution<'_> {
     /// An argument as a number, or the schema's default.
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         let given = self.arguments.get(name).filter(|value| !value.is_null());
-        let default = || {
-            self.tool
-                .properties
-                .get(name)
-                .and_then(|schema| schema.get("default"))
-        };
-        given.or_else(default).and_then(Value::as_u64)
+        let default = || self.tool.input().properties.get(name)?.get("default")?.as_u64();
+        given.map_or_else(default, Value::as_u64)
     }
 
     /// What is wrong with the arguments by the tool's schema.
     fn argument_error(&self) -> Option<String> {
         let absent = |name: &&String| self.arguments.get(*name).is_none_or(Value::is_null);
-        let missing: Vec<_> = self
-            .tool
+        let input = self.tool.input();
+        let missing: Vec<_> = input
             .required
             .iter()
             .filter(absent)
@@ -137,7 +132,7 @@ impl Execution<'_> {
             ));
         }
         self.arguments.iter().find_map(|(name, value)| {
-            let expected = self.tool.properties.get(name)?["type"].as_str()?;
+            let expected = input.properties.get(name)?["type"].as_str()?;
             let fits = match expected {
                 "string" => value.is_string(),
                 "integer" => value.is_i64() || value.is_u64(),

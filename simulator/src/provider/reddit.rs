@@ -196,10 +196,10 @@ mod tests {
     use crate::{catalogue::Catalogue, provider::Execution};
 
     fn run_as(mode: ProviderMode, tool: &str, arguments: &Value, version: &str, other: bool) -> Outcome {
-        let catalogue = Catalogue::built_in().unwrap();
-        let (toolkit, tool) = catalogue.tool(tool).unwrap();
+        let toolkit = Catalogue::new(None).unwrap().home_of(tool).unwrap();
+        let tool = toolkit.latest().tool(tool).unwrap();
         Execution {
-            toolkit,
+            toolkit: &toolkit,
             tool,
             version,
             arguments: arguments.as_object().unwrap(),

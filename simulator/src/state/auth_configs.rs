@@ -106,6 +106,11 @@ impl AuthConfigs {
         &self.rows[index]
     }
 
+    /// How many were ever made.
+    pub(crate) fn count(&self) -> usize {
+        self.rows.len()
+    }
+
     /// The config of that id, unless it was deleted.
     pub(crate) fn get(&self, id: &str) -> Option<&AuthConfig> {
         self.get_any(id).filter(|config| !config.deleted)

@@ -4,6 +4,8 @@
 
 mod accounts;
 mod auth_configs;
+mod catalogue;
+mod catalogue_faults;
 mod client;
 mod control;
 mod execute;

@@ -1,4 +1,6 @@
-//! The control API under `/_sim`: time, people, faults and the call log. It asks for no key; keep it on loopback.
+//! The control API under `/_sim`: time, people, the catalogue, faults and the call log. It asks for no key; keep it on loopback.
+
+mod toolkits;
 
 use std::{sync::Arc, time::Duration};
 
@@ -191,6 +193,10 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/accounts/{id}/provider", post(set_provider))
         .route("/accounts/{id}/{deed}", post(act))
         .route("/auth-configs", post(seed))
+        .route("/toolkits", post(toolkits::add))
+        .route("/toolkits/{slug}", delete(toolkits::remove))
+        .route("/toolkits/{slug}/release", post(toolkits::release))
+        .route("/toolkits/{slug}/touch", post(toolkits::touch))
         .route("/clock", get(clock))
         .route("/clock/advance", post(advance))
         .route("/faults", get(faults).post(inject).delete(clear_faults))

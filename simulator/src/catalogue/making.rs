@@ -1,0 +1,188 @@
+//! How toolkits and their tools are made up.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    dice::Dice,
+    release::{Release, next_version},
+    schema::{Bulk, Recipe, title},
+    tool::{Content, Tool},
+    toolkit::{INITIAL_VERSION, Toolkit, Version},
+    words::{NOUNS, QUALIFIERS, VERBS},
+};
+
+/// A toolkit to add to a running simulator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewToolkit {
+    /// Its slug: lower-case letters, digits and underscores.
+    pub slug: String,
+    /// Its name; absent: made from the slug.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// How many generated tools it has.
+    #[serde(default = "a_few")]
+    pub tools: usize,
+    /// Whether its tools run without an account.
+    #[serde(default)]
+    pub no_auth: bool,
+    /// Whether lists hide it unless asked for deprecated toolkits.
+    #[serde(default)]
+    pub deprecated: bool,
+}
+
+const fn a_few() -> usize {
+    3
+}
+
+impl NewToolkit {
+    /// One with that slug, three tools, and Composio's own OAuth app.
+    pub fn new(slug: impl Into<String>) -> Self {
+        Self {
+            slug: slug.into(),
+            name: None,
+            tools: a_few(),
+            no_auth: false,
+            deprecated: false,
+        }
+    }
+
+    pub(super) fn has_valid_slug(&self) -> bool {
+        let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        !self.slug.is_empty() && self.slug.bytes().all(valid)
+    }
+
+    pub(super) fn make(&self, now: Timestamp) -> Toolkit {
+        let mut toolkit = blank(&self.slug, 0, now);
+        if let Some(name) = &self.name {
+            toolkit.name.clone_from(name);
+        }
+        let schemes = if self.no_auth { NO_AUTH } else { MANAGED };
+        toolkit.set_auth(schemes, &mut Dice::of(0, &self.slug));
+        toolkit.deprecated = self.deprecated;
+        let tools = toolkit.make_tools(self.tools, Bulk::Usual);
+        let names = [next_version(INITIAL_VERSION, now), INITIAL_VERSION.to_owned()];
+        let versions = names.map(|name| Arc::new(Version::new(name, tools.clone())));
+        toolkit.versions = versions.to_vec();
+        toolkit
+    }
+}
+
+/// Auth schemes, and those among them that Composio has an app of its own for.
+pub(super) type Schemes = (&'static [&'static str], &'static [&'static str]);
+pub(super) const NO_AUTH: Schemes = (&["NO_AUTH"], &[]);
+pub(super) const MANAGED: Schemes = (&["OAUTH2"], &["OAUTH2"]);
+pub(super) const OTHER_SCHEMES: [Schemes; 5] = [
+    (&["API_KEY"], &[]),
+    (&["OAUTH2"], &[]),
+    (&["OAUTH2", "API_KEY"], &["OAUTH2"]),
+    (&["BEARER_TOKEN"], &[]),
+    (&["BASIC"], &[]),
+];
+
+/// A toolkit without tools, versions and authentication.
+pub(super) fn blank(slug: &str, seed: u64, born: Timestamp) -> Toolkit {
+    let name = title(slug.trim_start_matches('_'));
+    Toolkit {
+        slug: slug.to_owned(),
+        description: format!("{name} keeps the work of a team in one place and lets agents take part in it."),
+        app_url: Some(format!(
+            "https://{}.example.com",
+            slug.trim_matches('_').replace('_', "-")
+        )),
+        name,
+        categories: Vec::new(),
+        auth_schemes: Vec::new(),
+        composio_managed_auth_schemes: Vec::new(),
+        base_url: None,
+        get_current_user_endpoint: None,
+        available_scopes: Vec::new(),
+        created_at: born,
+        updated_at: born,
+        deprecated: false,
+        versions: Vec::new(),
+        seed,
+        tools_made: 0,
+    }
+}
+
+impl Toolkit {
+    pub(super) fn set_auth(&mut self, (schemes, managed): Schemes, dice: &mut Dice) {
+        let owned = |schemes: &[&str]| schemes.iter().map(|scheme| (*scheme).to_owned()).collect();
+        self.auth_schemes = owned(schemes);
+        self.composio_managed_auth_schemes = owned(managed);
+        if schemes.contains(&"OAUTH2") {
+            let nouns = (0..dice.between(1, 4)).map(|_| dice.pick(&NOUNS).to_lowercase());
+            let nouns: Vec<_> = nouns.collect();
+            let scopes = nouns
+                .iter()
+                .flat_map(|noun| [format!("{noun}:read"), format!("{noun}:write")]);
+            self.available_scopes = scopes.collect();
+        }
+    }
+
+    /// Tools whose slugs this toolkit never used before.
+    pub(super) fn make_tools(&mut self, count: usize, bulk: Bulk) -> Vec<Arc<Tool>> {
+        let mut tools = Vec::with_capacity(count);
+        while tools.len() < count {
+            let tool = self.nth_tool(self.tools_made, bulk);
+            self.tools_made += 1;
+            // Only the built-in toolkits have tools that were not made here.
+            if self.versions_of(&tool.slug).is_empty() {
+                tools.push(Arc::new(tool));
+            }
+        }
+        tools
+    }
+
+    fn nth_tool(&self, index: usize, bulk: Bulk) -> Tool {
+        // All verbs of one noun before the next noun, so that small toolkits look like one product.
+        let plain = VERBS.len() * NOUNS.len();
+        let start = Dice::of(self.seed, &self.slug).between(0, NOUNS.len() - 1) * VERBS.len();
+        let position = (start + index) % plain;
+        let (verb, hints) = VERBS[position % VERBS.len()];
+        let noun = NOUNS[position / VERBS.len()];
+        let round = index / plain;
+        let action = match QUALIFIERS.get(round) {
+            Some(qualifier) => format!("{verb}_{noun}{qualifier}"),
+            None => format!("{verb}_{noun}_{round}"),
+        };
+        let slug = format!("{}_{action}", self.slug.to_uppercase());
+        let mut dice = Dice::of(self.seed, &slug);
+        let mut tags: Vec<_> = hints.iter().map(|hint| (*hint).to_owned()).collect();
+        if index < 3 {
+            tags.push("important".to_owned());
+        }
+        let scopes = (!self.available_scopes.is_empty()).then(|| dice.pick(&self.available_scopes).clone());
+        let deprecated = dice.percent(3);
+        let recipe = Recipe {
+            seed: dice.number(),
+            bulk,
+        };
+        Tool::new(
+            slug,
+            title(&action),
+            tags,
+            scopes.into_iter().collect(),
+            deprecated,
+            Content::Generated(recipe),
+        )
+    }
+
+    /// With one more version, released at that time.
+    pub(super) fn grown(self, add: usize, change: usize, at: Timestamp) -> Self {
+        let release = Release {
+            add,
+            change,
+            ..Release::default()
+        };
+        match self.release(&release, at) {
+            Ok((toolkit, _)) => toolkit,
+            // Nobody asked for more changes than there are tools.
+            Err(_) => self,
+        }
+    }
+}
