@@ -172,14 +172,14 @@ pub fn plan(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> Plan 
             ..Plan::rest(Phase::Keep)
         };
     };
-    let wanted = match select(subject, observed, catalogue) {
+    let records = records(&observed.held);
+    let settings = subject.settings();
+    let wanted = match select(subject, observed, catalogue, &records, &settings) {
         Ok(wanted) => wanted,
         Err(failure) => return Plan::rest(Phase::Failed(failure)),
     };
     let failed = failures(&wanted, catalogue, observed);
-    let records = records(&observed.held);
     let sound = sound(&observed.held);
-    let settings = subject.settings();
     let open: Vec<Wanted> = wanted
         .values()
         .filter(|wanted| !failed.contains_key(&wanted.slug))
@@ -244,6 +244,8 @@ fn select(
     subject: &Subject<'_>,
     observed: &Observed,
     catalogue: &Catalogue,
+    records: &BTreeMap<&str, &Record>,
+    settings: &str,
 ) -> Result<BTreeMap<String, Wanted>, Failure> {
     let selection = &subject.spec.toolkits;
     let is_empty = match selection.discover {
@@ -291,11 +293,12 @@ fn select(
             .versions
             .get(slug)
             .filter(|version| *version != LATEST);
-        let had_tools = observed
-            .manifest
-            .as_ref()
-            .and_then(|manifest| manifest.entry(slug))
-            .is_some_and(|entry| entry.tools > 0);
+        let had_tools = records
+            .get(slug)
+            .is_some_and(|record| record.tools > 0 && record.settings == settings);
+        // The catalogue counts deprecated tools too.
+        let has_some = subject.spec.include_deprecated
+            && listed.is_some_and(|toolkit| toolkit.tools.is_some_and(|tools| tools > 0));
         let wanted = Wanted {
             slug: slug.to_owned(),
             version: pin
@@ -304,8 +307,7 @@ fn select(
             updated_at: listed
                 .filter(|_| pin.is_none())
                 .and_then(|toolkit| toolkit.updated_at.clone()),
-            has_tools: had_tools
-                || listed.is_some_and(|toolkit| toolkit.tools.is_some_and(|tools| tools > 0)),
+            has_tools: had_tools || has_some,
         };
         (slug.to_owned(), wanted)
     });
