@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::api::{ComposioSchemaCache, RedditConnection};
 use crate::composio::{CallObserver, ReaderOptions, Registry};
 use crate::controllers::auth_configs::AuthConfigs;
-use crate::controllers::context::Context;
+use crate::controllers::context::{Context, Requests};
 use crate::controllers::credentials::{Credentials, SharedWith};
 use crate::controllers::reddit_connection::RedditConnections;
 use crate::controllers::run::{self, Namespaces};
@@ -133,6 +133,7 @@ async fn work(
         composio,
         auth_configs: AuthConfigs::default(),
         toolkit_version: settings.reddit_toolkit_version.clone(),
+        requests: Requests::default(),
         schemas: Memory::default(),
         metrics: metrics.clone(),
         leadership: leadership.clone(),

@@ -22,6 +22,18 @@ pub const VERSION: &str = "v1alpha1";
 /// Annotation that asks for work now. Any token that differs from `status.lastHandledRequestAt` is a request.
 pub const REQUESTED_AT_ANNOTATION: &str = "composio-operator.dev/requested-at";
 
+/// Longest request token that is kept as it is, in bytes.
+const MAX_REQUEST_TOKEN: usize = 256;
+
+/// The request token of an object. One that is too long for a status stands there as its hash.
+pub fn request_token(object: &impl kube::ResourceExt) -> Option<std::borrow::Cow<'_, str>> {
+    let token = object.annotations().get(REQUESTED_AT_ANNOTATION)?;
+    if token.len() <= MAX_REQUEST_TOKEN {
+        return Some(token.into());
+    }
+    Some(crate::schemas::sha256_hex([token.as_bytes()]).into())
+}
+
 /// Label on everything the operator creates, as recommended by Kubernetes.
 /// See <https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";

@@ -169,6 +169,13 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> Registry<O> {
         }
     }
 
+    /// Stops following, with every key, for every owner but those that `keep` names.
+    pub fn retain_followers(&self, keep: impl Fn(&O) -> bool) {
+        for known in self.lock().by_key.values() {
+            known.connection.reader.retain_followers(&keep);
+        }
+    }
+
     /// Drops every connection whose key is not among these.
     pub fn retain<'a>(&self, live: impl IntoIterator<Item = &'a SecretString>) {
         let live: HashSet<[u8; 32]> = live.into_iter().map(digest).collect();

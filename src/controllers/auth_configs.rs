@@ -12,39 +12,54 @@ use crate::composio::{AuthConfig, Connection, Error, Priority};
 /// Short, so that an auth config made a moment ago is found soon.
 const FRESH_FOR: Duration = Duration::from_secs(15);
 
+/// Answers that nobody asked for this long are forgotten.
+const KEPT_FOR: Duration = Duration::from_mins(5);
+
 type Key = (String, &'static str);
-type Slot = Arc<Mutex<Option<(Instant, Vec<AuthConfig>)>>>;
+type Slot = Arc<Mutex<Option<Answer>>>;
+
+/// How a listing ended, and when.
+struct Answer {
+    at: Instant,
+    outcome: Result<Vec<AuthConfig>, Error>,
+}
 
 /// Auth configs seen lately, per API key and toolkit.
 #[derive(Default)]
-pub struct AuthConfigs(Mutex<HashMap<Key, Slot>>);
+pub struct AuthConfigs(Mutex<HashMap<Key, (Instant, Slot)>>);
 
 impl AuthConfigs {
-    /// Every auth config of `toolkit`. Callers at the same time share one listing.
+    /// Every auth config of `toolkit`. Callers at the same time share one listing, and its failure too.
     pub async fn of(
         &self,
         connection: &Connection<Owner>,
         toolkit: &'static str,
     ) -> Result<Vec<AuthConfig>, Error> {
+        let asked_at = Instant::now();
         let slot = {
             let mut slots = self.0.lock().await;
-            Arc::clone(
-                slots
-                    .entry((connection.fingerprint().to_owned(), toolkit))
-                    .or_default(),
-            )
+            slots.retain(|_, (used_at, _)| asked_at.duration_since(*used_at) < KEPT_FOR);
+            let key = (connection.fingerprint().to_owned(), toolkit);
+            let (used_at, slot) = slots.entry(key).or_insert_with(|| (asked_at, Slot::default()));
+            *used_at = asked_at;
+            Arc::clone(slot)
         };
         let mut slot = slot.lock().await;
-        if let Some((seen_at, configs)) = slot.as_ref()
-            && seen_at.elapsed() < FRESH_FOR
-        {
-            return Ok(configs.clone());
+        if let Some(answer) = slot.as_ref() {
+            let is_fresh = answer.outcome.is_ok() && answer.at.elapsed() < FRESH_FOR;
+            // It came while this caller waited for it.
+            if is_fresh || answer.at > asked_at {
+                return answer.outcome.clone();
+            }
         }
-        let configs = connection
+        let outcome = connection
             .client
             .list_auth_configs(Priority::Interactive, toolkit)
-            .await?;
-        *slot = Some((Instant::now(), configs.clone()));
-        Ok(configs)
+            .await;
+        *slot = Some(Answer {
+            at: Instant::now(),
+            outcome: outcome.clone(),
+        });
+        outcome
     }
 }

@@ -1,5 +1,7 @@
 //! What every reconcile is handed.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::composio::Registry;
@@ -31,6 +33,8 @@ pub struct Context {
     pub auth_configs: AuthConfigs,
     /// Version of the Reddit toolkit that tools are run with.
     pub toolkit_version: String,
+    /// Requests of people that were seen.
+    pub requests: Requests,
     /// What is remembered of schema caches.
     pub schemas: Memory,
     /// Events.
@@ -41,4 +45,32 @@ pub struct Context {
     pub leadership: Leadership,
     /// Longest time one pass may take.
     pub pass_timeout: Duration,
+}
+
+impl Context {
+    /// Drops what is kept about an object that is gone.
+    pub fn forget(&self, owner: &Owner) {
+        self.composio.unfollow(owner, None);
+        self.requests.forget(owner);
+    }
+}
+
+/// The last request token of each object that asked for a rejected API key, or a Composio out of order, to be tried
+/// again at once. A token asks for that once, however often the object is looked at until it is answered.
+#[derive(Default)]
+pub struct Requests(Mutex<HashMap<Owner, String>>);
+
+impl Requests {
+    /// Whether this token was not seen before.
+    pub fn is_new(&self, owner: &Owner, token: &str) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(owner.clone(), token.to_owned()).as_deref() != Some(token)
+    }
+
+    fn forget(&self, owner: &Owner) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(owner);
+    }
 }

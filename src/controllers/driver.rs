@@ -1,5 +1,6 @@
 //! What all controllers have in common: the frame of a pass, and the way a failed one is tried again.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,10 @@ pub trait Reconciler: Send + Sync + 'static {
 
     /// An object is gone; there may have been no last pass.
     fn gone(ctx: &Context, object: &Self::Object);
+
+    /// These are all objects there are in one namespace, or in all: a watch began anew, and may have missed that others
+    /// went.
+    fn listed(ctx: &Context, namespace: Option<&str>, present: &HashSet<Owner>);
 
     /// Other things that make an object worth a look, in one namespace or in all.
     fn triggers(

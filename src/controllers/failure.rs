@@ -72,6 +72,8 @@ pub enum Reason {
     EmptyAnswer,
     /// Composio listed fewer than it said there are.
     IncompleteAnswer,
+    /// Composio accepted a change and does not show it.
+    NoEffect,
     /// The Kubernetes API refused or failed.
     KubernetesApi,
 }
@@ -101,6 +103,7 @@ impl Reason {
             Self::ToolkitNotFound => "ToolkitNotFound",
             Self::EmptyAnswer => "EmptyAnswer",
             Self::IncompleteAnswer => "IncompleteAnswer",
+            Self::NoEffect => "NoEffect",
             Self::KubernetesApi => "KubernetesApi",
         }
     }

@@ -1,6 +1,6 @@
 //! Wires watches and wake-ups to the reconcilers and runs them until shutdown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 
 use super::context::{Context, Owner};
-use super::driver::{self, Error, Reconciler};
+use super::driver::{self, Error, Reconciler, owner_of};
 use crate::kube_io::explain::explain;
 use crate::telemetry::server::Readiness;
 
@@ -171,14 +171,21 @@ fn watch_objects<R: Reconciler>(
         None => Api::all(ctx.client.clone()),
     };
     let (store, writer) = reflector::store();
-    let gone = Arc::clone(ctx);
+    let watched = Arc::clone(ctx);
+    let scope_namespace = scope.namespace.clone();
+    let mut listed = HashSet::new();
     let objects = watcher::watcher(api, watcher::Config::default())
         .default_backoff()
-        .inspect_ok(move |event| {
+        .inspect_ok(move |event| match event {
             // An object without finalizer vanishes without a last pass.
-            if let Event::Delete(DeserializeGuard(Ok(object))) = event {
-                R::gone(&gone, object);
+            Event::Delete(DeserializeGuard(Ok(object))) => R::gone(&watched, object),
+            Event::Delete(_) | Event::Apply(_) => {}
+            // Those that vanish while the watch is interrupted are not told of at all.
+            Event::Init => listed.clear(),
+            Event::InitApply(object) => {
+                listed.insert(owner_of(object));
             }
+            Event::InitDone => R::listed(&watched, scope_namespace.as_deref(), &std::mem::take(&mut listed)),
         })
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)

@@ -8,31 +8,41 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Applies the whole status of the object called `name`, owned by the field manager `manager`.
+/// How sure a status has to be of the object it is written to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Guard {
+    /// The object is still the version that was read. For a status that depends on the spec that was read, and for an
+    /// intent that is recorded before a call that must happen once.
+    Version,
+    /// It is still the same object, whatever has changed in it. For what happened and cannot be found out again.
+    Object,
+}
+
+/// Applies the whole status of `object`, owned by the field manager `manager`.
 ///
 /// Server-side apply removes what the last apply of the same manager set and this one leaves out, so `status` must be
 /// complete, and its absent options must not be serialised. Force takes over fields that someone else wrote: the status
 /// belongs to the controller. An apply that changes nothing leaves the object's resource version as it is.
 ///
-/// With `resource_version` it is an optimistic lock: the apply is refused (see [`is_conflict`]) unless the object is still
-/// that version. Use it where the status depends on the spec that was read, or where an intent is recorded before a
-/// call that must happen once.
+/// Never written to another object of the same name: a namesake created since has another uid.
 ///
 /// # Errors
-/// Whatever the API server answers: not found if the object is gone, a conflict as said.
+/// Whatever the API server answers: not found if the object is gone, a conflict (see [`is_conflict`]) if `guard` does
+/// not hold.
 pub async fn apply_status<K>(
     api: &Api<K>,
-    name: &str,
-    resource_version: Option<&str>,
+    object: &K,
+    guard: Guard,
     manager: &str,
     status: &(impl Serialize + Sync),
 ) -> kube::Result<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let mut metadata = json!({ "name": name });
-    if let Some(version) = resource_version {
-        metadata["resourceVersion"] = version.into();
+    let name = object.name_any();
+    let mut metadata = json!({ "name": name, "uid": object.uid() });
+    if guard == Guard::Version {
+        metadata["resourceVersion"] = object.resource_version().into();
     }
     let object = json!({
         "apiVersion": K::api_version(&()),
@@ -40,7 +50,7 @@ where
         "metadata": metadata,
         "status": status,
     });
-    api.patch_status(name, &PatchParams::apply(manager).force(), &Patch::Apply(object))
+    api.patch_status(&name, &PatchParams::apply(manager).force(), &Patch::Apply(object))
         .await
 }
 
@@ -173,12 +183,13 @@ mod tests {
             phase: Some("Running".into()),
             ..PodStatus::default()
         };
-        apply_status(&api, "alice", None, "composio-operator/test", &status)
-            .await
-            .unwrap();
-        apply_status(&api, "alice", Some("7"), "composio-operator/test", &status)
-            .await
-            .unwrap();
+        let mut pod = pod(&[]);
+        pod.metadata.resource_version = Some("7".into());
+        for guard in [Guard::Object, Guard::Version] {
+            apply_status(&api, &pod, guard, "composio-operator/test", &status)
+                .await
+                .unwrap();
+        }
         let calls = calls.lock().unwrap();
         assert_eq!(calls[0].method, "PATCH");
         assert_eq!(calls[0].path, "/api/v1/namespaces/team/pods/alice/status");
@@ -189,11 +200,11 @@ mod tests {
         assert_eq!(calls[0].content_type, "application/apply-patch+yaml");
         assert_eq!(
             calls[0].body,
-            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "alice"}, "status": {"phase": "Running"}})
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "alice", "uid": "u-1"}, "status": {"phase": "Running"}})
         );
         assert_eq!(
             calls[1].body["metadata"],
-            json!({"name": "alice", "resourceVersion": "7"})
+            json!({"name": "alice", "uid": "u-1", "resourceVersion": "7"})
         );
     }
 

@@ -144,6 +144,18 @@ impl<O: Clone + Eq + Hash> Book<O> {
             .map_or_else(Look::default, |entry| entry.look(now))
     }
 
+    pub(super) fn retain_followers(&mut self, keep: impl Fn(&O) -> bool) {
+        let gone: Vec<O> = self
+            .follows
+            .keys()
+            .filter(|owner| !keep(owner))
+            .cloned()
+            .collect();
+        for owner in gone {
+            self.unfollow(&owner);
+        }
+    }
+
     pub(super) fn unfollow(&mut self, owner: &O) {
         let Some(Follow { id, .. }) = self.follows.remove(owner) else {
             return;

@@ -221,6 +221,11 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> AccountReader<O> {
         self.shared.lock().unfollow(owner);
     }
 
+    /// Stops following for every owner but those that `keep` names.
+    pub fn retain_followers(&self, keep: impl Fn(&O) -> bool) {
+        self.shared.lock().retain_followers(keep);
+    }
+
     /// Makes the owner's account due now, whatever the cadence. A look whose generation is greater than the returned
     /// number began after this call; the owner is woken by the first one.
     pub fn refresh(&self, owner: &O) -> u64 {

@@ -11,10 +11,12 @@ use serde_json::json;
 use super::identity::{self, Identity};
 use super::link_secret::{self, Contents};
 use super::observed::Subject;
-use super::plan::Step;
+use super::plan::{Doomed, Step};
 use super::status::{Acted, Published};
 use crate::api::reddit_connection::{FINALIZER, LinkPublication, RedditConnection};
-use crate::composio::{Client, Connection, Deletion, ExecuteRequest, LinkRequest, Priority, Sight};
+use crate::composio::{
+    Account, AccountStatus, Client, Connection, Deletion, ExecuteRequest, LinkRequest, Priority, Sight,
+};
 use crate::controllers::context::{Context, Owner};
 use crate::controllers::failure::{Failure, Reason};
 use crate::kube_io::apply::{ensure_finalizer, remove_finalizer};
@@ -64,7 +66,15 @@ pub async fn act(
             attempt,
             auth_config_id,
             renewal,
+            replaces,
         } => {
+            if let (Some((id, seen)), Some(connection)) = (replaces, connection) {
+                match look_now(connection, id).await {
+                    Ok(Some(account)) if account.status != *seen => return Ok(Acted::Done.into()),
+                    Ok(_) => {}
+                    Err(failure) => return Ok(Acted::Failed(failure).into()),
+                }
+            }
             let auth_config_id = auth_config_id.clone();
             return Ok(Acted::Begun {
                 attempt: *attempt,
@@ -73,6 +83,7 @@ pub async fn act(
             }
             .into());
         }
+        Step::RenewIntent => return Ok(Acted::IntentRenewed.into()),
         Step::RecoverAttempt { attempt } => return Ok(Acted::Recovered { attempt: *attempt }.into()),
         Step::Adopt {
             account,
@@ -116,15 +127,13 @@ pub async fn act(
             alias,
             auth_config_id,
         } => create_link(&connection.client, &secrets, object, alias, auth_config_id).await,
-        Step::DeleteAccount { id, revoke, role } => match connection.client.delete_account(id, *revoke).await
-        {
-            Ok(Deletion::Deleted | Deletion::AlreadyGone) => Acted::Deleted { role: *role },
-            Err(error) => Acted::Failed(Failure::from_composio(&error, Reason::RequestRefused)),
-        },
+        Step::DeleteAccount { id, revoke, role } => {
+            delete_account(&connection.client, &subject, id, *revoke, *role).await
+        }
         Step::SetEnabled { id, enabled } => set_enabled(connection, id, *enabled).await,
         Step::Identify { id } => Acted::Identified(identify(ctx, &connection.client, &subject, id).await),
         Step::Refresh { id } => match look_now(connection, id).await {
-            Ok(()) => Acted::Refreshed,
+            Ok(_) => Acted::Refreshed,
             Err(failure) => Acted::Failed(failure),
         },
         // Handled above.
@@ -205,27 +214,68 @@ fn not_stored(error: &kube::Error) -> Acted {
     })
 }
 
+/// Deletes an account. What status says is not believed blindly: it may have been restored from elsewhere.
+async fn delete_account(
+    client: &Client,
+    subject: &Subject<'_>,
+    id: &str,
+    revoke: bool,
+    role: Doomed,
+) -> Acted {
+    let failed = |error| Acted::Failed(Failure::from_composio(&error, Reason::RequestRefused));
+    match client.account(Priority::Pending, id).await {
+        Ok(Some(account))
+            if role == Doomed::Current && !subject.is_adopted() && subject.is_of_another(&account) =>
+        {
+            tracing::warn!(
+                account = id,
+                "the account in status is not this object's, so it is left alone"
+            );
+            return Acted::Deleted { role };
+        }
+        Ok(_) => {}
+        Err(error) => return failed(error),
+    }
+    match client.delete_account(id, revoke).await {
+        Ok(Deletion::AlreadyGone) if role == Doomed::Stray => Acted::Failed(Failure::transient(
+            Reason::NoEffect,
+            "Composio still lists an account that is deleted; looking again",
+        )),
+        Ok(Deletion::Deleted | Deletion::AlreadyGone) => Acted::Deleted { role },
+        Err(error) => failed(error),
+    }
+}
+
 async fn set_enabled(connection: &Connection<Owner>, id: &str, enabled: bool) -> Acted {
     if let Err(error) = connection.client.set_account_enabled(id, enabled).await {
         return Acted::Failed(Failure::from_composio(&error, Reason::RequestRefused));
     }
     match look_now(connection, id).await {
-        Ok(()) => Acted::EnabledSet { enabled },
+        Ok(Some(account)) if (account.status == AccountStatus::Inactive) == enabled => {
+            let what = if enabled { "enabled" } else { "disabled" };
+            Acted::Failed(Failure::transient(
+                Reason::NoEffect,
+                format!(
+                    "Composio says that account {id} is {what} and still shows it as {}",
+                    account.status.as_str()
+                ),
+            ))
+        }
+        Ok(_) => Acted::EnabledSet { enabled },
         Err(failure) => Acted::Failed(failure),
     }
 }
 
 /// Reads the account again and tells the reader, whose memory is out of date.
-async fn look_now(connection: &Connection<Owner>, id: &str) -> Result<(), Failure> {
+async fn look_now(connection: &Connection<Owner>, id: &str) -> Result<Option<Account>, Failure> {
     let account = connection
         .client
         .account(Priority::Interactive, id)
         .await
         .map_err(|error| Failure::from_composio(&error, Reason::RequestRefused))?;
-    connection
-        .reader
-        .changed(id, account.map_or(Sight::Gone, Sight::Found));
-    Ok(())
+    let sight = account.clone().map_or(Sight::Gone, Sight::Found);
+    connection.reader.changed(id, sight);
+    Ok(account)
 }
 
 async fn identify(ctx: &Context, client: &Client, subject: &Subject<'_>, id: &str) -> Identity {

@@ -159,12 +159,14 @@ impl World {
                 attempt,
                 auth_config_id,
                 renewal,
+                replaces: _,
             } => Acted::Begun {
                 attempt: *attempt,
                 auth_config_id: auth_config_id.clone(),
                 renewal: *renewal,
             },
             Step::RecoverAttempt { attempt } => Acted::Recovered { attempt: *attempt },
+            Step::RenewIntent => Acted::IntentRenewed,
             Step::PrepareLinkSecret => {
                 self.secret = holding(None);
                 Acted::Done

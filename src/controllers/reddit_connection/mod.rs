@@ -16,6 +16,7 @@ pub mod phase;
 pub mod plan;
 pub mod status;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -35,7 +36,7 @@ use crate::api::reddit_connection::{RedditConnection, RedditConnectionStatus};
 use crate::controllers::context::{Context, Owner};
 use crate::controllers::driver::{Error, Reconciler, owner_of};
 use crate::controllers::failure::{Class, spread, until};
-use crate::kube_io::apply::apply_status;
+use crate::kube_io::apply::{Guard, apply_status, is_conflict};
 use crate::telemetry::metrics::{Controller, Outcome};
 
 /// Field manager of every write of this controller.
@@ -66,7 +67,13 @@ impl Reconciler for RedditConnections {
     }
 
     fn gone(ctx: &Context, object: &RedditConnection) {
-        ctx.composio.unfollow(&owner_of(object), None);
+        ctx.forget(&owner_of(object));
+    }
+
+    fn listed(ctx: &Context, namespace: Option<&str>, present: &HashSet<Owner>) {
+        let is_elsewhere = |owner: &Owner| namespace.is_some_and(|namespace| owner.namespace != namespace);
+        ctx.composio
+            .retain_followers(|owner| is_elsewhere(owner) || present.contains(owner));
     }
 
     /// None: what happens to an account arrives as a wake-up.
@@ -157,25 +164,17 @@ async fn write_status(
     status: &RedditConnectionStatus,
     acted: &Acted,
 ) -> Result<RedditConnection, kube::Error> {
-    let name = object.name_any();
     if !matches!(acted, Acted::LinkCreated { .. }) {
-        return apply_status(
-            api,
-            &name,
-            object.resource_version().as_deref(),
-            FIELD_MANAGER,
-            status,
-        )
-        .await;
+        return apply_status(api, object, Guard::Version, FIELD_MANAGER, status).await;
     }
-    let write = || apply_status(api, &name, None, FIELD_MANAGER, status);
+    let write = || apply_status(api, object, Guard::Object, FIELD_MANAGER, status);
     let patiently = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
         .with_max_times(5);
-    write
-        .retry(patiently)
-        .when(|error| !matches!(error, kube::Error::Api(status) if status.is_not_found()))
-        .await
+    let may_pass = |error: &kube::Error| {
+        !is_conflict(error) && !matches!(error, kube::Error::Api(status) if status.is_not_found())
+    };
+    write.retry(patiently).when(may_pass).await
 }
 
 fn next_look(object: &RedditConnection, plan: &Plan, now: Timestamp) -> Action {
@@ -186,6 +185,8 @@ fn next_look(object: &RedditConnection, plan: &Plan, now: Timestamp) -> Action {
         .as_ref()
         .and_then(|retry| retry.next_attempt_at.as_ref());
     let resync = RESYNC.mul_f64(1.0 + spread(subject.seed()) / 10.0);
+    // One that has passed says nothing: what is due has just been done, or waits for something else.
+    let retry = retry.filter(|next| next.0 > now);
     let wake = [plan.wake, retry.map(|next| until(next.0, now))]
         .into_iter()
         .flatten()
@@ -207,7 +208,7 @@ fn outcome(phase: &Phase, applied: bool) -> Outcome {
 }
 
 fn forget(ctx: &Context, owner: &Owner, object: &RedditConnection) -> Action {
-    ctx.composio.unfollow(owner, None);
+    ctx.forget(owner);
     ctx.events
         .forget(object.metadata.uid.as_deref().unwrap_or_default());
     Action::await_change()

@@ -46,10 +46,15 @@ pub async fn observe(ctx: &Context, owner: &Owner, subject: &Subject<'_>, now: T
         };
     }
     let reference = subject.spec.api_key_secret_ref.as_ref();
-    let asked = subject.open_request().is_some();
-    let connection = match connect(ctx, &owner.namespace, reference, asked).await {
+    let connection = match connect(ctx, owner, reference, subject.open_request()).await {
         Ok(connection) => connection,
-        Err(failure) => return Observation::failed(failure),
+        Err(failure) => {
+            // A key that was taken away is not used any more.
+            if matches!(failure.reason, Reason::ApiKeyNotFound | Reason::ApiKeyNotShared) {
+                ctx.composio.unfollow(owner, None);
+            }
+            return Observation::failed(failure);
+        }
     };
     // An object whose API key changed must not stay with the old one.
     ctx.composio.unfollow(owner, Some(&connection));

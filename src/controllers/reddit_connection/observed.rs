@@ -1,5 +1,7 @@
 //! What a decision needs to know: plain data, gathered by `observe.rs`, judged by `plan.rs`.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -7,10 +9,13 @@ use crate::api::reddit_connection::{
     DeletionPolicy, FINALIZER, ManagementPolicy, RedditConnection, RedditConnectionSpec,
     RedditConnectionStatus,
 };
-use crate::api::{REQUESTED_AT_ANNOTATION, RetryStatus};
+use crate::api::{RetryStatus, request_token};
 use crate::composio::{Account, AuthConfig};
 use crate::controllers::failure::Failure;
 use crate::controllers::retry;
+
+/// What the alias of every account begins with that this operator makes.
+const ALIAS_PREFIX: &str = "composio-operator-";
 
 /// The object itself, reduced to what decisions read.
 #[derive(Clone, Debug)]
@@ -26,7 +31,7 @@ pub struct Subject<'a> {
     /// Our finalizer is on the object.
     pub has_finalizer: bool,
     /// Token of the request annotation.
-    pub requested_at: Option<&'a str>,
+    pub requested_at: Option<Cow<'a, str>>,
     /// What is asked for.
     pub spec: &'a RedditConnectionSpec,
     /// What was known after the last pass.
@@ -43,10 +48,7 @@ impl<'a> From<&'a RedditConnection> for Subject<'a> {
             generation: object.metadata.generation.unwrap_or_default(),
             deleting: object.metadata.deletion_timestamp.is_some(),
             has_finalizer: object.finalizers().iter().any(|f| f == FINALIZER),
-            requested_at: object
-                .annotations()
-                .get(REQUESTED_AT_ANNOTATION)
-                .map(String::as_str),
+            requested_at: request_token(object),
             spec: &object.spec,
             status: object.status.as_ref().unwrap_or(&NO_STATUS),
         }
@@ -69,6 +71,16 @@ impl Subject<'_> {
             && self.spec.connected_account_id.as_deref() == self.account_id()
     }
 
+    /// Whether an account, which status calls this object's own, was made for somebody or something else.
+    pub fn is_of_another(&self, account: &Account) -> bool {
+        let other_person = !account.user_id.is_empty() && account.user_id != self.spec.user_id;
+        let other_object = account
+            .alias
+            .as_deref()
+            .is_some_and(|alias| alias.starts_with(ALIAS_PREFIX) && attempt_of(self.uid, alias).is_none());
+        other_person || other_object
+    }
+
     /// Whether the operator may change anything at Composio.
     pub fn is_managed(&self) -> bool {
         self.spec.management_policy == ManagementPolicy::Manage
@@ -89,6 +101,7 @@ impl Subject<'_> {
     /// A request token that was not acted on yet.
     pub fn open_request(&self) -> Option<&str> {
         self.requested_at
+            .as_deref()
             .filter(|token| self.status.last_handled_request_at.as_deref() != Some(token))
     }
 
@@ -132,7 +145,7 @@ pub fn attempt_of(uid: &str, alias: &str) -> Option<i64> {
 }
 
 fn alias_prefix(uid: &str) -> String {
-    format!("composio-operator-{uid}-")
+    format!("{ALIAS_PREFIX}{uid}-")
 }
 
 /// The remote and local facts of one pass.

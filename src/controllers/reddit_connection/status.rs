@@ -36,6 +36,8 @@ pub enum Acted {
         /// Number of the attempt.
         attempt: i64,
     },
+    /// The link is going to be made now, and that is on record with this very status write.
+    IntentRenewed,
     /// The link exists and is stored.
     LinkCreated {
         /// The new account.
@@ -156,12 +158,17 @@ fn note_account(
             if !account.auth_config_id.is_empty() {
                 status.auth_config_id = Some(account.auth_config_id.clone());
             }
+            let was_active = status.provider_status.as_deref() == Some(AccountStatus::Active.as_str());
             status.provider_status = Some(truncated(account.status.as_str(), 64).to_owned());
             status.status_reason = account
                 .status_reason
                 .as_deref()
                 .map(|r| truncated(r, 256).to_owned());
             if account.status == AccountStatus::Active {
+                // Whoever it was before: it may be another person now.
+                if !was_active {
+                    status.identity = None;
+                }
                 status.connected_at.get_or_insert(Time(whole_seconds(now)));
                 status.link_renewals = 0;
                 status.disabled_by_operator = false;
@@ -202,6 +209,9 @@ fn note_effect(status: &mut RedditConnectionStatus, acted: &Acted, now: Timestam
         Acted::Recovered { attempt } => {
             status.link_attempts = *attempt;
             status.link = Some(requested(now));
+        }
+        Acted::IntentRenewed => {
+            status.link.get_or_insert(requested(now)).requested_at = Time(whole_seconds(now));
         }
         Acted::LinkCreated {
             account_id,
@@ -311,12 +321,12 @@ fn note_failure(
                 },
                 _ => failure.clone(),
             };
-            status.retry = Some(retry::after(
-                subject.standing_failure(),
-                &failure,
-                subject.seed(),
-                now,
-            ));
+            let mut retry = retry::after(subject.standing_failure(), &failure, subject.seed(), now);
+            // A limit says when to come back; it does not bring the end of a clean-up nearer.
+            if subject.deleting && failure.reason == Reason::RateLimited {
+                retry.failures = subject.standing_failure().map_or(0, |retry| retry.failures);
+            }
+            status.retry = Some(retry);
         }
         Phase::Keep | Phase::BackingOff | Phase::Trouble(_) if *acted == Acted::Nothing => {}
         // A link that could not be stored is followed by another attempt, which must not start from scratch every time.

@@ -11,6 +11,7 @@ pub mod observed;
 pub mod plan;
 pub mod status;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -27,11 +28,11 @@ use self::config_maps::ConfigMaps;
 use self::observed::Subject;
 use self::plan::{Phase, Plan, Step};
 use self::status::{Acted, Cost};
-use super::context::Context;
+use super::context::{Context, Owner};
 use super::driver::{Error, Reconciler, owner_of};
 use super::failure::{Class, until};
 use crate::api::ComposioSchemaCache;
-use crate::kube_io::apply::apply_status;
+use crate::kube_io::apply::{Guard, apply_status};
 use crate::schemas::record::CACHE_LABEL;
 use crate::telemetry::metrics::{Controller, Outcome};
 
@@ -67,6 +68,9 @@ impl Reconciler for SchemaCaches {
         ctx.schemas.forget(uid);
         ctx.events.forget(uid);
     }
+
+    /// What is remembered of a cache that went unseen is small, and is never used again.
+    fn listed(_ctx: &Context, _namespace: Option<&str>, _present: &HashSet<Owner>) {}
 
     /// Whatever happens to a cache's ConfigMaps.
     fn triggers(
@@ -124,9 +128,7 @@ async fn pass(ctx: &Context, mut object: ComposioSchemaCache) -> Result<(Action,
         let status = status::next_status(&subject, observed, &plan, &acted, cost, now);
         let phase = status::final_phase(&plan, &acted);
         if status != old {
-            let version = object.resource_version();
-            let name = object.name_any();
-            object = apply_status(&api, &name, version.as_deref(), FIELD_MANAGER, &status).await?;
+            object = apply_status(&api, &object, Guard::Version, FIELD_MANAGER, &status).await?;
             announce(ctx, &object, &old, &phase).await;
         }
         if let (Some(Step::Fetch { .. }), Acted::Fetched { stopped: None, .. }) = (&plan.step, &acted)

@@ -188,9 +188,12 @@ async fn ask_composio(
     observed: &mut Observed,
     now: Timestamp,
 ) -> Result<Arc<Connection<Owner>>, Failure> {
-    let asked = (subject.generation, subject.requested_at.map(str::to_owned));
+    let asked = (
+        subject.generation,
+        subject.requested_at.as_deref().map(str::to_owned),
+    );
     let reference = subject.spec.api_key_secret_ref.as_ref();
-    let connection = connect(ctx, &owner.namespace, reference, subject.open_request().is_some()).await?;
+    let connection = connect(ctx, owner, reference, subject.open_request()).await?;
     let under_way = ctx.schemas.recall(subject.uid).sync;
     if let Some(sync) = under_way.filter(|sync| sync.asked == asked) {
         observed.catalogue = Some(sync.catalogue);

@@ -1,14 +1,14 @@
 //! What a decision needs to know: plain data, gathered by `observe.rs`, judged by `plan.rs`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 
 use crate::api::composio_schema_cache::{
     ComposioSchemaCache, ComposioSchemaCacheSpec, ComposioSchemaCacheStatus,
 };
-use crate::api::{REQUESTED_AT_ANNOTATION, RetryStatus};
+use crate::api::{RetryStatus, request_token};
 use crate::controllers::failure::Failure;
 use crate::controllers::retry;
 use crate::schemas::manifest::Manifest;
@@ -27,7 +27,7 @@ pub struct Subject<'a> {
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// Token of the request annotation.
-    pub requested_at: Option<&'a str>,
+    pub requested_at: Option<Cow<'a, str>>,
     /// What is asked for.
     pub spec: &'a ComposioSchemaCacheSpec,
     /// What was known after the last pass.
@@ -43,10 +43,7 @@ impl<'a> From<&'a ComposioSchemaCache> for Subject<'a> {
             uid: object.metadata.uid.as_deref().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
             deleting: object.metadata.deletion_timestamp.is_some(),
-            requested_at: object
-                .annotations()
-                .get(REQUESTED_AT_ANNOTATION)
-                .map(String::as_str),
+            requested_at: request_token(object),
             spec: &object.spec,
             status: object.status.as_ref().unwrap_or(&NO_STATUS),
         }
@@ -57,6 +54,7 @@ impl Subject<'_> {
     /// A request token that was not acted on yet.
     pub fn open_request(&self) -> Option<&str> {
         self.requested_at
+            .as_deref()
             .filter(|token| self.status.last_handled_request_at.as_deref() != Some(token))
     }
 

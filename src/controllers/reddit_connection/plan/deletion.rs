@@ -11,9 +11,10 @@ use crate::controllers::failure::{Reason, until};
 use crate::controllers::reddit_connection::observed::{Observed, Subject, attempt_of};
 use crate::controllers::reddit_connection::phase::Phase;
 
-/// A create whose answer never came may still be committed this long after it was started. Deletion waits that long
-/// before it believes a listing that does not show the account.
-const UNANSWERED_CREATE: Duration = Duration::from_secs(45);
+/// A create whose answer never came may still be committed this long after its intent was recorded: until the call was
+/// sent, until it was given up, and a while for Composio. Deletion waits that long before it believes a listing that
+/// does not show the account.
+const UNANSWERED_CREATE: Duration = Duration::from_secs(75);
 
 /// Cleanup tries before an object is released although a person could mend the failure; about ten minutes.
 const MAX_CLEANUP_TRIES_UNMENDED: i64 = 8;

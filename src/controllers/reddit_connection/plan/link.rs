@@ -1,13 +1,20 @@
 //! Making a link, once: from an intent on record over the sweep of what was left to the account in status.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{Doomed, Plan, Step};
 use crate::api::reddit_connection::{LinkPublication, TOOLKIT};
 use crate::composio::{Account, AccountStatus};
-use crate::controllers::failure::{Failure, Reason};
-use crate::controllers::reddit_connection::observed::{LinkSecret, Observed, Subject, alias, attempt_of};
+use crate::controllers::failure::{Failure, Reason, until};
+use crate::controllers::reddit_connection::observed::{
+    AccountView, LinkSecret, Observed, Subject, alias, attempt_of,
+};
 use crate::controllers::reddit_connection::phase::Phase;
+
+/// A recorded intent is renewed before a link is made if it is older than this.
+pub(super) const FRESH_INTENT: Duration = Duration::from_secs(10);
 
 /// Refusals of an alias in a row, without an account that shows it, before the next alias is used.
 const MAX_ALIAS_TRIES: i64 = 3;
@@ -15,6 +22,10 @@ const MAX_ALIAS_TRIES: i64 = 3;
 /// Starts a new link in place of the account in status. The old account, if it was made for this object, is swept
 /// away as a stray before the new one is made; an adopted one is left alone.
 pub(super) fn replace(subject: &Subject<'_>, observed: &Observed, renewal: bool) -> Plan {
+    let replaces = match &observed.account {
+        AccountView::Found(account) => Some((account.id.clone(), account.status.clone())),
+        _ => None,
+    };
     match resolve_auth_config(subject, observed) {
         Ok(auth_config_id) => {
             let attempt = subject.status.link_attempts + 1;
@@ -23,6 +34,7 @@ pub(super) fn replace(subject: &Subject<'_>, observed: &Observed, renewal: bool)
                     attempt,
                     auth_config_id,
                     renewal,
+                    replaces,
                 },
                 Phase::CreatingLink,
             )
@@ -91,6 +103,10 @@ pub(super) fn plan(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -
                 return Plan::step(Step::PrepareLinkSecret, Phase::CreatingLink);
             }
         }
+    }
+    let recorded = subject.status.link.as_ref().map(|link| link.requested_at.0);
+    if recorded.is_none_or(|recorded| until(now, recorded) >= FRESH_INTENT) {
+        return Plan::step(Step::RenewIntent, Phase::CreatingLink);
     }
     Plan::step(
         Step::CreateLink {

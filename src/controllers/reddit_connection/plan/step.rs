@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::composio::Account;
+use crate::composio::{Account, AccountStatus};
 
 /// One effect.
 #[expect(
@@ -26,6 +26,9 @@ pub enum Step {
         auth_config_id: String,
         /// It takes the place of a link that ran out, and so uses up one of the renewals.
         renewal: bool,
+        /// The account that it takes the place of, and the state that account was seen in. If it has moved on since, the
+        /// person was quicker, and nothing is begun.
+        replaces: Option<(String, AccountStatus)>,
     },
     /// Status was lost: Composio shows an account of a later attempt than status knows.
     RecoverAttempt {
@@ -34,6 +37,9 @@ pub enum Step {
     },
     /// Create the empty Secret, which proves that the link can be stored before one is made.
     PrepareLinkSecret,
+    /// Record in status that the link is going to be made now, because the record that it would be is old. Whoever
+    /// looks for an account whose creation was not answered counts from there.
+    RenewIntent,
     /// Make the link at Composio and store it.
     CreateLink {
         /// Alias of the account.

@@ -1,5 +1,7 @@
 //! Tables for `plan`: one rule a case.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{Doomed, Plan, Step, cadence, inquiries, plan};
@@ -60,10 +62,11 @@ fn a_new_object_gets_its_finalizer_then_an_intent_then_a_secret_then_a_link() {
         attempt: 1,
         auth_config_id: AUTH_CONFIG.into(),
         renewal: false,
+        replaces: None,
     };
     assert_eq!(decide(&new, &nothing_yet()).step, Some(first_link));
 
-    let begun = json!({"linkAttempts": 1, "link": {"requestedAt": "2026-01-01T00:00:00Z"}, "authConfigId": AUTH_CONFIG});
+    let begun = json!({"linkAttempts": 1, "link": {"requestedAt": "2026-01-01T00:01:35Z"}, "authConfigId": AUTH_CONFIG});
     let begun = object(&json!({}), &begun);
     assert_eq!(decide(&begun, &nothing_yet()).step, Some(Step::PrepareLinkSecret));
 
@@ -187,6 +190,47 @@ fn an_account_of_another_auth_config_is_refused() {
     assert_eq!(stall_reason(&plan), Some(Reason::AuthConfigMismatch));
 }
 
+/// Found when a create was tried again long after its intent was recorded, and deletion did not wait for its answer.
+#[test]
+fn an_old_intent_is_renewed_before_the_link_is_made() {
+    let intent =
+        |at: &str| json!({"linkAttempts": 1, "link": {"requestedAt": at}, "authConfigId": AUTH_CONFIG});
+    let prepared = Observed {
+        link_secret: Some(LinkSecret::Ours {
+            account_id: None,
+            expires_at: None,
+        }),
+        ..nothing_yet()
+    };
+    let old = object(&json!({}), &intent("2026-01-01T00:00:00Z"));
+    assert_eq!(decide(&old, &prepared).step, Some(Step::RenewIntent));
+    let fresh = object(&json!({}), &intent("2026-01-01T00:01:35Z"));
+    assert!(matches!(
+        decide(&fresh, &prepared).step,
+        Some(Step::CreateLink { .. })
+    ));
+    let deleted = deleted(fresh);
+    let plan = decide(&deleted, &nothing_yet());
+    assert_eq!(plan.step, None, "the answer may still be on its way");
+    assert!(plan.wake.is_some_and(|wake| wake > Duration::from_mins(1)));
+}
+
+#[test]
+fn an_account_in_status_that_is_not_this_objects_is_told_apart() {
+    let object = object(&json!({}), &json!({"connectedAccountId": "ca_1"}));
+    let subject = Subject::from(&object);
+    let ours = account("ca_1", AccountStatus::Active, Some(alias(UID, 1)));
+    let other_person = Account {
+        user_id: "somebody".to_owned(),
+        ..ours.clone()
+    };
+    let other_object = account("ca_1", AccountStatus::Active, Some(alias("another-uid", 1)));
+    let unnamed = account("ca_1", AccountStatus::Active, None);
+    let judged =
+        [&ours, &other_person, &other_object, &unnamed].map(|account| subject.is_of_another(account));
+    assert_eq!(judged, [false, true, true, false]);
+}
+
 #[test]
 fn every_status_of_composio_maps_as_documented() {
     use AccountStatus as S;
@@ -236,6 +280,7 @@ fn an_unused_link_is_renewed_while_renewals_last() {
         attempt: 2,
         auth_config_id: AUTH_CONFIG.into(),
         renewal: true,
+        replaces: Some(("ca_1".into(), AccountStatus::Expired)),
     };
     assert_eq!(with(0).step, Some(renew.clone()));
     assert_eq!(with(1).step, Some(renew));
