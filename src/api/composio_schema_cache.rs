@@ -14,6 +14,7 @@ use super::{RetryStatus, SecretKeyRef};
 pub const COMPLETE: &str = "Complete";
 
 /// Which schemas to keep, and where.
+#[allow(clippy::duplicated_attributes, reason = "printer columns are alike")]
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "composio-operator.dev",
@@ -110,8 +111,8 @@ pub struct ComposioSchemaCacheSpec {
     )
 )]
 pub struct ToolkitSelection {
-    /// AuthConfigs: toolkits for which the project has an enabled auth config. All: the whole catalogue, about a thousand
-    /// toolkits. None: only those in include.
+    /// `AuthConfigs`: toolkits for which the project has an enabled auth config. `All`: the whole catalogue, about a
+    /// thousand toolkits. `None`: only those in include.
     #[serde(default)]
     pub discover: Discovery,
 

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
+
 use crate::composio::Registry;
+use crate::controllers::announcement::Announcement;
 use crate::controllers::auth_configs::AuthConfigs;
 use crate::controllers::credentials::Credentials;
 use crate::controllers::schema_cache::memory::Memory;
@@ -48,6 +51,26 @@ pub struct Context {
 }
 
 impl Context {
+    /// Tells people through an Event on `regarding`, and through the log.
+    pub async fn announce(&self, regarding: &ObjectReference, action: &'static str, told: &Announcement) {
+        tracing::info!(
+            namespace = regarding.namespace,
+            object = regarding.name,
+            reason = told.reason,
+            "{}",
+            told.note
+        );
+        if told.warning {
+            self.events
+                .warning(regarding, told.reason, action, &told.note)
+                .await;
+        } else {
+            self.events
+                .normal(regarding, told.reason, action, &told.note)
+                .await;
+        }
+    }
+
     /// Drops what is kept about an object that is gone.
     pub fn forget(&self, owner: &Owner) {
         self.composio.unfollow(owner, None);

@@ -1,5 +1,6 @@
 //! One folder per resource, with the same five files each, and what they share.
 
+pub mod announcement;
 pub mod auth_configs;
 pub mod connect;
 pub mod context;

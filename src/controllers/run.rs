@@ -26,6 +26,9 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
 type Guarded<R> = DeserializeGuard<<R as Reconciler>::Object>;
 
+/// What asks for a pass.
+type Request<R> = Result<ReconcileRequest<Guarded<R>>, watcher::Error>;
+
 /// Which namespaces are watched.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Namespaces {
@@ -162,10 +165,7 @@ fn watch_objects<R: Reconciler>(
     ctx: &Arc<Context>,
     scope: Scope,
     mut shutdown: watch::Receiver<bool>,
-) -> (
-    Store<Guarded<R>>,
-    impl Stream<Item = Result<ReconcileRequest<Guarded<R>>, watcher::Error>> + Send + 'static,
-) {
+) -> (Store<Guarded<R>>, impl Stream<Item = Request<R>> + Send + 'static) {
     let api: Api<Guarded<R>> = match &scope.namespace {
         Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
         None => Api::all(ctx.client.clone()),

@@ -228,21 +228,6 @@ async fn announce(
     }
     let regarding = object.object_ref(&());
     for told in status::announcements(old, new, plan, acted) {
-        tracing::info!(
-            namespace = regarding.namespace,
-            name = regarding.name,
-            reason = told.reason,
-            "{}",
-            told.note
-        );
-        if told.warning {
-            ctx.events
-                .warning(&regarding, told.reason, "Reconcile", &told.note)
-                .await;
-        } else {
-            ctx.events
-                .normal(&regarding, told.reason, "Reconcile", &told.note)
-                .await;
-        }
+        ctx.announce(&regarding, "Reconcile", &told).await;
     }
 }

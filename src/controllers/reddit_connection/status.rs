@@ -12,6 +12,7 @@ use crate::api::reddit_connection::{
     CONNECTED, IdentityStatus, LinkStatus, REAUTH_REQUIRED, RedditConnectionStatus, USABLE,
 };
 use crate::composio::{Account, AccountStatus};
+use crate::controllers::announcement::Announcement;
 use crate::controllers::failure::{Class, Failure, Reason};
 use crate::controllers::retry;
 
@@ -417,17 +418,6 @@ fn note_usability(status: &mut RedditConnectionStatus, acted: &Acted, generation
         Some(generation),
         now,
     );
-}
-
-/// Something to tell people through an Event.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Announcement {
-    /// A Warning rather than Normal.
-    pub warning: bool,
-    /// `PascalCase` reason.
-    pub reason: &'static str,
-    /// One sentence, without secrets.
-    pub note: String,
 }
 
 /// What people should be told about the way from `old` to `new`.

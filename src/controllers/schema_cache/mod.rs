@@ -86,10 +86,8 @@ impl Reconciler for SchemaCaches {
             .touched_objects()
             .try_filter_map(|map| {
                 let namespace = map.metadata.namespace.clone().unwrap_or_default();
-                let owners = map.metadata.owner_references.iter().flatten();
-                let cache = owners
-                    .filter_map(|owner| ObjectRef::from_owner_ref(Some(&namespace), owner, ()))
-                    .next();
+                let mut owners = map.metadata.owner_references.iter().flatten();
+                let cache = owners.find_map(|owner| ObjectRef::from_owner_ref(Some(&namespace), owner, ()));
                 future::ready(Ok(cache))
             })
             .boxed()
@@ -212,19 +210,7 @@ async fn announce(
     }
     let regarding = object.object_ref(&());
     for told in status::announcements(old, &new, phase) {
-        tracing::info!(
-            namespace = regarding.namespace,
-            object = regarding.name,
-            reason = told.reason,
-            "{}",
-            told.note
-        );
-        let (reason, note) = (told.reason, &told.note);
-        if told.warning {
-            ctx.events.warning(&regarding, reason, "Sync", note).await;
-        } else {
-            ctx.events.normal(&regarding, reason, "Sync", note).await;
-        }
+        ctx.announce(&regarding, "Sync", &told).await;
     }
 }
 

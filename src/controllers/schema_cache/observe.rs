@@ -174,7 +174,7 @@ async fn read_manifest(
     if let Some(manifest) = manifest.clone() {
         let version = metadata.resource_version.unwrap_or_default();
         ctx.schemas.note(subject.uid, |remembered| {
-            remembered.manifest = Some((version, manifest))
+            remembered.manifest = Some((version, manifest));
         });
     }
     Ok(manifest)

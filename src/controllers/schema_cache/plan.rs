@@ -297,7 +297,7 @@ fn select(
             .get(slug)
             .is_some_and(|record| record.tools > 0 && record.settings == settings);
         // The catalogue counts deprecated tools too.
-        let has_some = subject.spec.include_deprecated
+        let counted = subject.spec.include_deprecated
             && listed.is_some_and(|toolkit| toolkit.tools.is_some_and(|tools| tools > 0));
         let wanted = Wanted {
             slug: slug.to_owned(),
@@ -307,7 +307,7 @@ fn select(
             updated_at: listed
                 .filter(|_| pin.is_none())
                 .and_then(|toolkit| toolkit.updated_at.clone()),
-            has_tools: had_tools || has_some,
+            has_tools: had_tools || counted,
         };
         (slug.to_owned(), wanted)
     });

@@ -11,6 +11,7 @@ use crate::api::composio_schema_cache::{
     COMPLETE, CacheState, ComposioSchemaCacheStatus, DriftStatus, SyncProgress, ToolkitStatus,
 };
 use crate::api::conditions::{self, READY, RECONCILING, STALLED, Truth, truncated, whole_seconds};
+use crate::controllers::announcement::Announcement;
 use crate::controllers::failure::{Class, Failure, Reason};
 use crate::controllers::retry;
 use crate::schemas::drift::Drift;
@@ -414,17 +415,6 @@ impl Verdict {
 
 fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Something to tell people through an Event.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Announcement {
-    /// Warning, or normal.
-    pub warning: bool,
-    /// `PascalCase` reason.
-    pub reason: &'static str,
-    /// One sentence.
-    pub note: String,
 }
 
 /// The events that follow from a change of the status.

@@ -5,10 +5,6 @@ use jiff::Timestamp;
 use crate::composio::{Account, AccountStatus};
 
 /// One effect.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a pass holds one at a time; boxes would only be in the reader's way"
-)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Put the finalizer on the object.

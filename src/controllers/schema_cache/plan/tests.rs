@@ -138,6 +138,8 @@ fn what_is_selected_is_what_is_discovered_and_included_without_what_is_excluded(
 
 #[test]
 fn only_what_moved_is_fetched_again() {
+    type Change = fn(&mut Observed);
+
     let cache = cache(&json!({"versions": {"slack": "s0"}}), &synced_status());
     let configured = catalogue(&["github", "reddit", "slack"]);
     let all = [
@@ -157,15 +159,13 @@ fn only_what_moved_is_fetched_again() {
         }
     );
 
-    type Change = fn(&mut Observed);
     let changes: [(&str, Change); 6] = [
         ("a new version", |o| {
             o.catalogue
                 .as_mut()
                 .unwrap()
                 .toolkits
-                .insert("github".into(), listed("g2"))
-                .map_or((), drop)
+                .insert("github".into(), listed("g2"));
         }),
         ("a new update time", |o| {
             o.catalogue
@@ -177,7 +177,7 @@ fn only_what_moved_is_fetched_again() {
                 .updated_at = Some("now".into());
         }),
         ("other settings", |o| {
-            o.held[0].record.as_mut().unwrap().settings = "other".into()
+            o.held[0].record.as_mut().unwrap().settings = "other".into();
         }),
         ("damage", |o| o.held[0].damaged = true),
         ("a missing continuation", |o| {
@@ -186,7 +186,7 @@ fn only_what_moved_is_fetched_again() {
                 .as_mut()
                 .unwrap()
                 .config_maps
-                .push("schemas-github.2".into())
+                .push("schemas-github.2".into());
         }),
         ("edited annotations", |o| o.held[0].record = None),
     ];
