@@ -147,10 +147,12 @@ async fn fetch(
 
 /// Whether the next toolkit would fail in the same way.
 fn concerns_all(failure: &Failure) -> bool {
-    matches!(
-        failure.reason,
-        Reason::RateLimited | Reason::ApiKeyRejected | Reason::ApiKeyForbidden | Reason::KubernetesApi
-    ) && (failure.class != Class::Transient || failure.reason != Reason::KubernetesApi)
+    match failure.reason {
+        Reason::RateLimited | Reason::ApiKeyRejected | Reason::ApiKeyForbidden => true,
+        // A quota or a missing permission; anything else may be about one ConfigMap.
+        Reason::KubernetesApi => failure.class == Class::Waiting,
+        _ => false,
+    }
 }
 
 struct Fetcher<'a> {

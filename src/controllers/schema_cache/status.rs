@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::observed::{Observed, Subject};
 use super::plan::{Phase, Plan, refresh_interval};
+use crate::api::RetryStatus;
 use crate::api::composio_schema_cache::{
     COMPLETE, CacheState, ComposioSchemaCacheStatus, DriftStatus, SyncProgress, ToolkitStatus,
 };
@@ -110,12 +111,7 @@ pub fn next_status(
             note_result(&mut status, subject, observed, failed, started_at);
         }
         Phase::Failed(failure) => {
-            status.retry = Some(retry::after(
-                subject.standing_failure(),
-                failure,
-                subject.seed(),
-                now,
-            ));
+            status.retry = Some(retry_after(subject, failure, now));
         }
     }
     if matches!(phase, Phase::Finished { .. } | Phase::Failed(_))
@@ -124,8 +120,7 @@ pub fn next_status(
         status.last_handled_request_at = Some(token.to_owned());
     }
     if let Phase::Finished { failed } = &phase {
-        status.retry = worst(failed)
-            .map(|failure| retry::after(subject.standing_failure(), &failure, subject.seed(), now));
+        status.retry = worst(failed).map(|failure| retry_after(subject, &failure, now));
     }
     judge(&mut status, &phase, observed, subject.generation, now);
     if matches!(phase, Phase::Finished { .. }) && status != *old {
@@ -137,6 +132,21 @@ pub fn next_status(
         status.api_calls = i64::try_from(cost.api_calls).ok();
     }
     status
+}
+
+/// What only a person can mend is looked at again with the next refresh: the rest must not wait for it.
+fn retry_after(subject: &Subject<'_>, failure: &Failure, now: Timestamp) -> RetryStatus {
+    let mut retry = retry::after(subject.standing_failure(), failure, subject.seed(), now);
+    // These are looked at sooner: it costs next to nothing.
+    let is_cheap = matches!(
+        failure.reason,
+        Reason::ApiKeyRejected | Reason::ApiKeyForbidden | Reason::ConfigMapConflict
+    );
+    if failure.class == Class::Stalled && !is_cheap {
+        let next = whole_seconds(now).checked_add(refresh_interval(subject));
+        retry.next_attempt_at = next.ok().map(|next| Time(whole_seconds(next)));
+    }
+    retry
 }
 
 fn note_result(

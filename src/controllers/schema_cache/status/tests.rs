@@ -194,6 +194,21 @@ fn failing_toolkits_degrade_and_are_tried_again_while_the_rest_is_served() {
 }
 
 #[test]
+fn what_only_a_person_can_mend_does_not_end_the_refreshes() {
+    let refused = Failure::stalled(Reason::RequestRefused, "no");
+    let failed = BTreeMap::from([("github".to_owned(), refused.clone())]);
+    let observed = observed(&[record("reddit", at(0), None)]);
+    for phase in [Phase::Finished { failed }, Phase::Failed(refused)] {
+        let retry = next(&json!({}), &observed, phase, at(10)).retry.unwrap();
+        let next_attempt = retry.next_attempt_at.unwrap().0;
+        assert!(
+            next_attempt >= at(10 + 6 * 3600) && next_attempt <= at(10 + 7 * 3600),
+            "{next_attempt}"
+        );
+    }
+}
+
+#[test]
 fn a_tool_that_fits_nowhere_is_named() {
     let mut giant = record("github", at(0), None);
     giant.omitted_tools = vec!["GIANT".to_owned()];
