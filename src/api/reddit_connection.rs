@@ -83,6 +83,7 @@ pub struct RedditConnectionSpec {
         validation = Rule::new("self == oldSelf").message("userId is immutable: create another RedditConnection for another person"),
         validation = Rule::new("!self.contains(',')").message("userId must not contain a comma: Composio reads it as a list of ids"),
         validation = Rule::new("self != 'default'").message("userId must not be 'default': Composio uses that id when none is given"),
+        validation = Rule::new("!self.matches('[[:cntrl:]]')").message("userId must not contain control characters"),
         validation = Rule::new("self.trim() == self").message("userId must not start or end with white space")
     )]
     pub user_id: String,

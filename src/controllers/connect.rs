@@ -28,7 +28,16 @@ pub async fn connect(
     if connection.rejected() {
         return Err(Failure::stalled(
             Reason::ApiKeyRejected,
-            "Composio rejects the API key; put a valid project key into the Secret",
+            match reference {
+                Some(SecretKeyRef { name, key }) => format!(
+                    "Composio rejects the API key in Secret {name}, key {key}; put a valid project key there. It is looked \
+                     at about once a minute, and at once when the object is annotated with \
+                     composio-operator.dev/requested-at"
+                ),
+                None => "Composio rejects the operator's own API key (COMPOSIO_API_KEY); replace it and restart the \
+                         operator, or set spec.apiKeySecretRef"
+                    .to_owned(),
+            },
         ));
     }
     Ok(connection)

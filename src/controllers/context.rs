@@ -53,18 +53,15 @@ pub struct Context {
 impl Context {
     /// Tells people through an Event on `regarding`, and through the log.
     pub async fn announce(&self, regarding: &ObjectReference, action: &'static str, told: &Announcement) {
-        tracing::info!(
-            namespace = regarding.namespace,
-            object = regarding.name,
-            reason = told.reason,
-            "{}",
-            told.note
-        );
+        let (namespace, object) = (&regarding.namespace, &regarding.name);
+        let (reason, note) = (told.reason, &told.note);
         if told.warning {
+            tracing::warn!(namespace, object, reason, "{note}");
             self.events
                 .warning(regarding, told.reason, action, &told.note)
                 .await;
         } else {
+            tracing::info!(namespace, object, reason, "{note}");
             self.events
                 .normal(regarding, told.reason, action, &told.note)
                 .await;

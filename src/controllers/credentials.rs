@@ -97,6 +97,15 @@ impl Credentials {
             return Ok(key);
         }
         let missing = |what: String| Err(Failure::waiting(Reason::ApiKeyNotFound, what, None));
+        if !reference.is_valid() {
+            return Err(Failure::stalled(
+                Reason::ApiKeyNotFound,
+                format!(
+                    "{:?} is no name of a Secret; correct spec.apiKeySecretRef.name",
+                    reference.name
+                ),
+            ));
+        }
         let (name, field) = (&reference.name, &reference.key);
         let secret = match Api::<Secret>::namespaced(self.client.clone(), namespace)
             .get_opt(name)

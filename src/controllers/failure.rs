@@ -176,7 +176,7 @@ impl Failure {
         if error.is_unauthorized() {
             return Self::stalled(
                 Reason::ApiKeyRejected,
-                format!("Composio rejects the API key; put a valid project key into the Secret. {message}"),
+                format!("Composio rejects the API key; replace it with a valid project key. {message}"),
             );
         }
         if error.is_forbidden() {

@@ -37,21 +37,54 @@ pub async fn apply_status<K>(
     status: &(impl Serialize + Sync),
 ) -> kube::Result<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
 {
     let name = object.name_any();
     let mut metadata = json!({ "name": name, "uid": object.uid() });
     if guard == Guard::Version {
         metadata["resourceVersion"] = object.resource_version().into();
     }
-    let object = json!({
+    let status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+    let applied = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         "metadata": metadata,
         "status": status,
     });
-    api.patch_status(&name, &PatchParams::apply(manager).force(), &Patch::Apply(object))
+    let written = api
+        .patch_status(
+            &name,
+            &PatchParams::apply(manager).force(),
+            &Patch::Apply(applied),
+        )
+        .await?;
+    let stored = serde_json::to_value(&written).map_err(kube::Error::SerdeError)?;
+    if !holds_more(&stored["status"], &status) {
+        return Ok(written);
+    }
+    // An apply leaves what somebody else has written too. Nobody else has a say in a status.
+    let replace = serde_json::from_value(json!([
+        test("/metadata/uid", &json!(object.uid())),
+        { "op": "replace", "path": "/status", "value": status },
+    ]));
+    let replace = replace.map_err(kube::Error::SerdeError)?;
+    let parameters = PatchParams {
+        field_manager: Some(manager.to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch_status(&name, &parameters, &Patch::<()>::Json(replace))
         .await
+}
+
+/// Whether `stored` has fields or items that `applied` lacks.
+fn holds_more(stored: &Value, applied: &Value) -> bool {
+    match (stored, applied) {
+        (Value::Object(stored), Value::Object(applied)) => stored
+            .iter()
+            .any(|(key, value)| applied.get(key).is_none_or(|applied| holds_more(value, applied))),
+        (Value::Array(stored), Value::Array(applied)) => stored.len() > applied.len(),
+        _ => false,
+    }
 }
 
 /// Makes sure that `object` carries `finalizer`, and returns it as it then is; no request if it does already.
@@ -205,6 +238,30 @@ mod tests {
         assert_eq!(
             calls[1].body["metadata"],
             json!({"name": "alice", "uid": "u-1", "resourceVersion": "7"})
+        );
+    }
+
+    /// Found when somebody had edited a status with kubectl: what they put in never went away again.
+    #[tokio::test]
+    async fn what_somebody_else_wrote_into_a_status_is_taken_out() {
+        let foreign = || {
+            let mut pod = json!(pod(&[]));
+            pod["status"] = json!({"phase": "Running", "hostIP": "6.6.6.6"});
+            (200, pod)
+        };
+        let (api, calls) = api(move || Ok(foreign()));
+        let status = json!({"phase": "Running"});
+        apply_status(&api, &pod(&[]), Guard::Object, "composio-operator/test", &status)
+            .await
+            .unwrap();
+        let calls = calls.lock().unwrap();
+        assert_eq!(calls[1].content_type, "application/json-patch+json");
+        assert_eq!(
+            calls[1].body,
+            json!([
+                {"op": "test", "path": "/metadata/uid", "value": "u-1"},
+                {"op": "replace", "path": "/status", "value": {"phase": "Running"}},
+            ])
         );
     }
 

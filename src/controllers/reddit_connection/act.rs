@@ -169,7 +169,8 @@ async fn create_link(
             return Acted::Failed(Failure::stalled(
                 Reason::AuthConfigNotFound,
                 format!(
-                    "Composio knows no auth config {auth_config_id} in the API key's project; correct spec.authConfigId"
+                    "Composio knows no auth config {auth_config_id} in the API key's project; delete this object and create one \
+                     with another spec.authConfigId"
                 ),
             ));
         }

@@ -227,7 +227,7 @@ async fn announce(
             .failure(Controller::RedditConnection, failure.reason.as_str());
     }
     let regarding = object.object_ref(&());
-    for told in status::announcements(old, new, plan, acted) {
+    for told in status::announcements(Subject::from(object).is_managed(), old, new, plan, acted) {
         ctx.announce(&regarding, "Reconcile", &told).await;
     }
 }

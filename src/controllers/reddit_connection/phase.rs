@@ -102,6 +102,9 @@ pub struct Verdict {
 const ASK_FOR_LINK: &str =
     "annotate the object with composio-operator.dev/requested-at=<any new value> to get a new link";
 
+const ASK_ITS_OWNER: &str =
+    "this object only observes the account: whoever manages it has to connect it again";
+
 impl Phase {
     /// The state this phase stands for, if it says anything about it.
     pub fn state(&self) -> Option<ConnectionState> {
@@ -135,8 +138,8 @@ impl Phase {
     }
 
     #[expect(clippy::too_many_lines, reason = "one table, a row a phase")]
-    /// What the phase means. None: nothing changes.
-    pub fn verdict(&self, old: &RedditConnectionStatus) -> Option<Verdict> {
+    /// What the phase means for an object whose account the operator may change, or may not. None: nothing changes.
+    pub fn verdict(&self, old: &RedditConnectionStatus, managed: bool) -> Option<Verdict> {
         let verdict = match self {
             Self::Keep | Self::BackingOff => return None,
             Self::Suspended => {
@@ -159,7 +162,7 @@ impl Phase {
                 "AwaitingConsent",
                 match secret {
                     Some(name) => format!("waiting for a person to open the link in Secret {name}, key url"),
-                    None => "waiting for a person to open the link".to_owned(),
+                    None => "waiting for a person to open the link in status.link.redirectUrl".to_owned(),
                 },
             ),
             Self::Connected { display_name } => Verdict {
@@ -182,8 +185,7 @@ impl Phase {
             },
             Self::CredentialRejected => Verdict {
                 connected: Some(Truth::True),
-                ..self.needs_reauth(
-                    CREDENTIAL_REJECTED,
+                ..self.needs_reauth(managed, CREDENTIAL_REJECTED,
                     "Composio lists the account as ACTIVE, but the provider rejects its credential",
                 )
             },
@@ -201,27 +203,27 @@ impl Phase {
                     }
                 ),
             ),
-            Self::Revoked => self.needs_reauth("Revoked", "the account's tokens were revoked"),
-            Self::Gone { managed: true } => self.needs_reauth("AccountNotFound", "the account does not exist at Composio"),
+            Self::Revoked => self.needs_reauth(managed, "Revoked", "the account's tokens were revoked"),
+            Self::Gone { managed: true } => self.needs_reauth(managed, "AccountNotFound", "the account does not exist at Composio"),
             Self::Gone { managed: false } => self.stuck(
                 "AccountNotFound",
-                "the account does not exist at Composio; check spec.connectedAccountId and the API key's project",
+                "the account does not exist at Composio, or not in the API key's project; correct the key, or delete this object and create one with another connectedAccountId",
             ),
             Self::ConsentFailed => {
-                self.needs_reauth("ConsentFailed", "the consent was denied, or Reddit's answer could not be redeemed")
+                self.needs_reauth(managed, "ConsentFailed", "the consent was denied, or Reddit's answer could not be redeemed")
             }
             Self::LinkExpired => {
-                self.needs_reauth("LinkExpired", "nobody used the link in time, and spec.link.renewals are used up")
+                self.needs_reauth(managed, "LinkExpired", "nobody used the link in time, and spec.link.renewals are used up")
             }
             Self::LinkLost => {
-                self.needs_reauth("LinkLost", "the Secret with the link is gone, and spec.link.renewals are used up")
+                self.needs_reauth(managed, "LinkLost", "the Secret with the link is gone, and spec.link.renewals are used up")
             }
             Self::CredentialExpired => {
-                self.needs_reauth("CredentialExpired", "the credential expired and could not be refreshed")
+                self.needs_reauth(managed, "CredentialExpired", "the credential expired and could not be refreshed")
             }
-            Self::IdentityMismatch { expected, actual } => self.needs_reauth(
-                "IdentityMismatch",
-                format!("connected as {actual}, but spec.expectedUsername is {expected}; the account is not used"),
+            Self::IdentityMismatch { expected, actual } => self.needs_reauth(managed, "IdentityMismatch",
+                format!("connected as {actual}, but spec.expectedUsername is {expected}; the account is not used; correct \
+                         expectedUsername if {actual} is right"),
             ),
             Self::Refused(failure) => self.stuck(failure.reason.as_str(), failure.message.clone()),
             Self::UnknownStatus(value) => Verdict {
@@ -279,10 +281,16 @@ impl Phase {
         }
     }
 
-    fn needs_reauth(&self, reason: &'static str, message: impl std::fmt::Display) -> Verdict {
+    fn needs_reauth(&self, managed: bool, reason: &'static str, message: impl std::fmt::Display) -> Verdict {
         Verdict {
             reauth: Some(true),
-            ..self.stuck(reason, format!("{message}; {ASK_FOR_LINK}"))
+            ..self.stuck(
+                reason,
+                format!(
+                    "{message}; {}",
+                    if managed { ASK_FOR_LINK } else { ASK_ITS_OWNER }
+                ),
+            )
         }
     }
 }

@@ -110,9 +110,8 @@ fn links(subject: &Subject<'_>) -> Inquiries {
     let wanted = subject.is_managed() && subject.spec.enabled;
     Inquiries {
         inventory: wanted,
-        auth_configs: wanted
-            && subject.spec.auth_config_id.is_none()
-            && subject.status.auth_config_id.is_none(),
+        // One that the spec names is looked up too: a link for another toolkit must not be handed out.
+        auth_configs: wanted && subject.status.auth_config_id.is_none(),
         link_secret: wanted && subject.spec.link.publish == LinkPublication::Secret,
     }
 }

@@ -134,7 +134,7 @@ pub fn next_status(
         },
         phase => phase,
     };
-    if let Some(verdict) = phase.verdict(subject.status) {
+    if let Some(verdict) = phase.verdict(subject.status, subject.is_managed()) {
         judge(&mut status, &verdict, subject.generation, now);
     }
     note_usability(&mut status, acted, subject.generation, now);
@@ -422,6 +422,7 @@ fn note_usability(status: &mut RedditConnectionStatus, acted: &Acted, generation
 
 /// What people should be told about the way from `old` to `new`.
 pub fn announcements(
+    managed: bool,
     old: &RedditConnectionStatus,
     new: &RedditConnectionStatus,
     plan: &Plan,
@@ -474,7 +475,7 @@ pub fn announcements(
     };
     let phase = final_phase(plan, acted);
     if ready(old) != ready(new)
-        && let Some(verdict) = phase.verdict(old)
+        && let Some(verdict) = phase.verdict(old, managed)
     {
         let troubled = verdict.stalled
             || verdict.ready == Truth::Unknown

@@ -7,11 +7,14 @@ use jiff::Timestamp;
 use super::identity::{identity_mismatch, identity_settled, identity_wait};
 use super::link::{renewals_left, replace};
 use super::{Plan, Step, fast_until, link, link_start};
-use crate::api::reddit_connection::TOOLKIT;
+use crate::api::reddit_connection::{LinkPublication, TOOLKIT};
 use crate::composio::{Account, AccountStatus};
 use crate::controllers::failure::{Failure, Reason, until};
 use crate::controllers::reddit_connection::observed::{AccountView, LinkSecret, Observed, Subject};
 use crate::controllers::reddit_connection::phase::Phase;
+
+/// How often the Secret of a link that nobody opened is looked for, so that a deleted one is replaced in its time.
+const LINK_CHECK: Duration = Duration::from_mins(2);
 
 /// Composio's reason for a link that nobody used in time.
 const LINK_EXPIRED_REASON: &str = "Connection initiation did not complete within 10 minutes";
@@ -56,7 +59,8 @@ fn refusal(subject: &Subject<'_>, account: &Account) -> Option<Failure> {
         return Some(Failure::stalled(
             Reason::UserMismatch,
             format!(
-                "account {id} belongs to another userId; name an account of this userId or leave connectedAccountId out"
+                "account {id} belongs to another userId; delete this object and create one \
+                 with an account of this userId, or without connectedAccountId"
             ),
         ));
     }
@@ -64,7 +68,8 @@ fn refusal(subject: &Subject<'_>, account: &Account) -> Option<Failure> {
         return Some(Failure::stalled(
             Reason::ToolkitMismatch,
             format!(
-                "account {id} belongs to toolkit {:?}, not to {TOOLKIT}",
+                "account {id} belongs to toolkit {:?}, not to {TOOLKIT}; delete this object and create one \
+                 for an account of that toolkit",
                 account.toolkit
             ),
         ));
@@ -73,7 +78,8 @@ fn refusal(subject: &Subject<'_>, account: &Account) -> Option<Failure> {
         Some(wanted) if differs(&account.auth_config_id, wanted) => Some(Failure::stalled(
             Reason::AuthConfigMismatch,
             format!(
-                "account {id} was connected with auth config {}, but spec.authConfigId is {wanted}",
+                "account {id} was connected with auth config {}, but spec.authConfigId is {wanted}; delete this object \
+                 and create one without authConfigId, or with that one",
                 account.auth_config_id
             ),
         )),
@@ -103,6 +109,19 @@ fn plan_pending(subject: &Subject<'_>, observed: &Observed, account: &Account, n
         Some(LinkSecret::Absent | LinkSecret::Leftover | LinkSecret::Foreign) => true,
         None => false,
     };
+    // Whoever moves the link means the one that is out, too.
+    let is_elsewhere = is_own(subject)
+        && subject
+            .status
+            .link
+            .as_ref()
+            .is_some_and(|link| match subject.spec.link.publish {
+                LinkPublication::Secret => link.redirect_url.is_some(),
+                LinkPublication::Status => link.secret_name.is_some(),
+            });
+    if is_elsewhere && !opened {
+        return replace(subject, observed, false);
+    }
     // Once the person has opened it, they have the link; a consent under way must not be cut off.
     if link_is_lost && !opened && holds_own_link(subject) {
         if renewals_left(subject) || subject.open_request().is_some() {
@@ -115,7 +134,11 @@ fn plan_pending(subject: &Subject<'_>, observed: &Observed, account: &Account, n
         .link
         .as_ref()
         .and_then(|link| link.secret_name.clone());
-    let plan = Plan::rest(Phase::AwaitingConsent { opened, secret });
+    let mut plan = Plan::rest(Phase::AwaitingConsent { opened, secret });
+    if observed.link_secret.is_some() && !opened {
+        // Secrets are not watched: whether this one is still there is seen by looking.
+        plan = plan.wake_in(LINK_CHECK);
+    }
     match fast_until(subject, link_start(subject, account)) {
         // The interval changes then.
         end if end > now => plan.wake_in(until(end, now)),

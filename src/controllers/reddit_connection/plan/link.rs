@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Doomed, Plan, Step};
 use crate::api::reddit_connection::{LinkPublication, TOOLKIT};
-use crate::composio::{Account, AccountStatus};
+use crate::composio::{Account, AccountStatus, AuthConfig};
 use crate::controllers::failure::{Failure, Reason, until};
 use crate::controllers::reddit_connection::observed::{
     AccountView, LinkSecret, Observed, Subject, alias, attempt_of,
@@ -151,12 +151,23 @@ fn own_accounts<'a>(subject: &Subject<'_>, inventory: &'a [Account]) -> Vec<(i64
 }
 
 fn resolve_auth_config(subject: &Subject<'_>, observed: &Observed) -> Result<String, Failure> {
-    if let Some(id) = subject
-        .spec
-        .auth_config_id
-        .as_ref()
-        .or(subject.status.auth_config_id.as_ref())
-    {
+    if let Some(id) = &subject.spec.auth_config_id {
+        let Some(known) = &observed.auth_configs else {
+            return Ok(id.clone());
+        };
+        let fits = |config: &&AuthConfig| config.id == *id && config.enabled && config.toolkit == TOOLKIT;
+        return match known.iter().find(fits) {
+            Some(_) => Ok(id.clone()),
+            None => Err(Failure::stalled(
+                Reason::AuthConfigNotFound,
+                format!(
+                    "{id} is no enabled {TOOLKIT} auth config of the API key's project; create or enable it in Composio, \
+                     or delete this object and create one with another spec.authConfigId"
+                ),
+            )),
+        };
+    }
+    if let Some(id) = &subject.status.auth_config_id {
         return Ok(id.clone());
     }
     let all = observed.auth_configs.as_deref().unwrap_or_default();

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Doomed, Plan, Step, cadence, inquiries, plan};
 use crate::api::RedditConnection;
-use crate::composio::{Account, AccountStatus, Priority};
+use crate::composio::{Account, AccountStatus, AuthConfig, Priority};
 use crate::controllers::failure::{Failure, Reason};
 use crate::controllers::reddit_connection::fixtures::{
     AUTH_CONFIG, UID, account, at, auth_config, deleted, object, requested,
@@ -140,8 +140,54 @@ fn without_exactly_one_enabled_auth_config_nothing_is_created() {
         failure.message
     );
     let named = object(&json!({"authConfigId": "ac_b"}), &json!({}));
-    assert!(matches!(decide(&named, &nothing_yet()).step,
+    let both = with(vec![auth_config("ac_a", true), auth_config("ac_b", true)]);
+    assert!(matches!(decide(&named, &both).step,
         Some(Step::BeginLink { auth_config_id, .. }) if auth_config_id == "ac_b"));
+}
+
+/// Found when an auth config of another toolkit was named: a working link for that toolkit was handed out.
+#[test]
+fn an_auth_config_that_is_none_of_reddits_is_refused_before_a_link_is_made() {
+    let named = object(&json!({"authConfigId": "ac_slack"}), &json!({}));
+    let slack = AuthConfig {
+        toolkit: "slack".to_owned(),
+        ..auth_config("ac_slack", true)
+    };
+    for configs in [vec![slack], vec![auth_config("ac_slack", false)], vec![]] {
+        let observed = Observed {
+            auth_configs: Some(configs),
+            ..nothing_yet()
+        };
+        let plan = decide(&named, &observed);
+        assert_eq!(
+            (plan.step.clone(), stall_reason(&plan)),
+            (None, Some(Reason::AuthConfigNotFound))
+        );
+    }
+}
+
+/// Found when a link was published in the status by mistake, and moving it to a Secret left it there.
+#[test]
+fn a_link_that_is_to_be_published_elsewhere_is_replaced() {
+    let pending = found(account("ca_1", AccountStatus::Initializing, Some(alias(UID, 1))));
+    let link = |where_: &str| {
+        json!({"connectedAccountId": "ca_1", "linkAttempts": 1, "authConfigId": AUTH_CONFIG,
+            "link": {"requestedAt": "2026-01-01T00:00:00Z", where_: "x"}})
+    };
+    for (publish, where_, moves) in [
+        ("Secret", "redirectUrl", true),
+        ("Status", "secretName", true),
+        ("Secret", "secretName", false),
+        ("Status", "redirectUrl", false),
+    ] {
+        let object = object(&json!({"link": {"publish": publish}}), &link(where_));
+        let step = decide(&object, &pending).step;
+        assert_eq!(
+            matches!(step, Some(Step::BeginLink { attempt: 2, .. })),
+            moves,
+            "{publish} {where_}"
+        );
+    }
 }
 
 #[test]
