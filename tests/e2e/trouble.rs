@@ -43,7 +43,7 @@ async fn a_wrong_key_stalls_until_the_secret_holds_a_right_one() {
         &world,
         "alice",
         "ApiKeyRejected",
-        "put a valid project key into the Secret",
+        "replace it with a valid project key",
     )
     .await;
     world.api_key_secret("composio", KEY).await;
