@@ -94,3 +94,23 @@ impl Requests {
             .remove(owner);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_token_is_new_once_for_each_object() {
+        let owner = |name: &str| Owner {
+            namespace: "team".to_owned(),
+            name: name.to_owned(),
+        };
+        let requests = Requests::default();
+        let new = |name, token| requests.is_new(&owner(name), token);
+        assert!(new("alice", "1") && !new("alice", "1"));
+        assert!(new("bob", "1") && !new("alice", "1"));
+        assert!(new("alice", "2") && !new("alice", "2"));
+        requests.forget(&owner("alice"));
+        assert!(new("alice", "2") && !new("bob", "1"));
+    }
+}

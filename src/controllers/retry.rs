@@ -35,3 +35,35 @@ pub fn seed(uid: &str) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::controllers::failure::Reason;
+
+    proptest! {
+        #[test]
+        fn times_in_whole_seconds_never_undercut_retry_after(
+            nanos in 0..1_000_000_000_i32, asked in 1_u64..3_600, failures in 0..20_i64, seed: u64,
+        ) {
+            let now = Timestamp::new(1_767_225_600, nanos).unwrap();
+            let failure = Failure::waiting(Reason::RateLimited, "", Some(Duration::from_secs(asked)));
+            let standing = RetryStatus { failures, ..after(None, &failure, seed, now) };
+            let next = after(Some(&standing), &failure, seed, now);
+            prop_assert_eq!(next.failures, failures + 1);
+            let at = next.next_attempt_at.clone().unwrap().0;
+            prop_assert!(at >= now.checked_add(Duration::from_secs(asked)).unwrap(), "{at} for {asked} s after {now}");
+            prop_assert!(is_early(Some(&next), now) && !is_early(Some(&next), at));
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_change_is_always_early() {
+        let now = Timestamp::UNIX_EPOCH;
+        let stalled = after(None, &Failure::stalled(Reason::LinkRefused, ""), 1, now);
+        assert_eq!(stalled.next_attempt_at, None);
+        assert!(is_early(Some(&stalled), Timestamp::MAX) && !is_early(None, now));
+    }
+}

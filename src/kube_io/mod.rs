@@ -8,4 +8,4 @@ pub mod explain;
 pub mod lease;
 
 #[cfg(test)]
-mod fake_api;
+pub(crate) mod fake_api;

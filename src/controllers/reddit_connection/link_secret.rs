@@ -219,4 +219,32 @@ mod tests {
             }
         );
     }
+
+    #[tokio::test]
+    async fn a_secret_made_anew_since_it_was_read_is_not_deleted() {
+        use crate::kube_io::fake_api::{Answer, Call, client, failure};
+        use std::sync::{Arc, Mutex};
+
+        let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
+        let log = Arc::clone(&calls);
+        let mut read = secret(UID, NAME, &[]);
+        read.metadata.uid = Some("as read".to_owned());
+        let api = Api::namespaced(
+            client(move |call| {
+                let answer: Answer = Ok(match call.method.as_str() {
+                    "GET" => (200, serde_json::json!(read)),
+                    // What the API server says if the uid is another one by now.
+                    _ => failure(409, "Conflict"),
+                });
+                log.lock().unwrap().push(call);
+                std::future::ready(answer)
+            }),
+            "team",
+        );
+        let owner = object(&serde_json::json!({}), &serde_json::json!({}));
+        delete(&api, &Subject::from(&owner)).await.unwrap();
+        let calls = calls.lock().unwrap();
+        assert_eq!(calls[1].method, "DELETE");
+        assert_eq!(calls[1].body["preconditions"]["uid"], "as read");
+    }
 }

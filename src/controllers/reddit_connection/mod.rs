@@ -15,6 +15,8 @@ pub mod observed;
 pub mod phase;
 pub mod plan;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::time::Duration;
