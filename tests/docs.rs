@@ -148,42 +148,68 @@ impl<'ast> Visit<'ast> for Reasons {
     }
 }
 
-/// The reasons that `Ready` can give.
-fn reasons() -> BTreeSet<String> {
+/// What these files call a reason, and other words of that shape.
+fn words_of(files: &[&str]) -> BTreeSet<String> {
     let mut reasons = Reasons::default();
-    for file in [
-        "src/controllers/failure.rs",
-        "src/controllers/reddit_connection/phase.rs",
-    ] {
+    for file in files {
         reasons.visit_file(&syn::parse_file(&read(file)).unwrap());
     }
     reasons.0
 }
 
-#[test]
-fn every_reason_is_explained_and_no_other() {
-    let readme = read("README.md");
-    let (_, table) = readme
-        .split_once("| reason | what to do |")
-        .expect("the README has a table of reasons");
+/// The reasons that a table of a page explains. The table begins with `header`.
+fn explained(page: &str, header: &str) -> BTreeSet<String> {
+    let page_text = read(page);
+    let (_, table) = page_text
+        .split_once(header)
+        .unwrap_or_else(|| panic!("{page} has no table {header}"));
     let rows = table
         .lines()
         .skip(1)
         .take_while(|line| line.starts_with('|'))
         .filter_map(|row| row.split('|').nth(1));
-    let documented: BTreeSet<String> = rows
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+    rows.flat_map(|cell| cell.split('`').skip(1).step_by(2))
         .map(str::to_owned)
-        .collect();
-    let reasons = reasons();
-    for one in ["RateLimited", "AwaitingConsent", "CredentialRejected"] {
-        assert!(reasons.contains(one), "{one} is not found in the source");
+        .collect()
+}
+
+#[track_caller]
+fn none(words: impl Iterator<Item = String>, what: &str) {
+    let words: Vec<_> = words.collect();
+    assert!(words.is_empty(), "{what}: {words:?}");
+}
+
+#[test]
+fn every_reason_is_explained_and_no_other() {
+    let failures = words_of(&["src/controllers/failure.rs"]);
+    let phases = words_of(&["src/controllers/reddit_connection/phase.rs"]);
+    let syncs = words_of(&["src/controllers/schema_cache/status.rs"]);
+    for (one, among) in [
+        ("RateLimited", &failures),
+        ("AwaitingConsent", &phases),
+        ("CredentialRejected", &phases),
+        ("Syncing", &syncs),
+    ] {
+        assert!(among.contains(one), "{one} is not found in the source");
     }
-    let missing: Vec<_> = reasons.difference(&documented).collect();
-    let superfluous: Vec<_> = documented.difference(&reasons).collect();
-    assert!(
-        missing.is_empty() && superfluous.is_empty(),
-        "in the README's table are missing {missing:?} and superfluous {superfluous:?}"
+    let connections = explained("README.md", "| reason | what to do |");
+    let caches = explained(
+        "docs/schema-cache.md",
+        "| reason | what happens, and what to do |",
+    );
+    let all = &connections | &caches;
+    none(
+        failures.difference(&all).cloned(),
+        "reasons of failures without an explanation",
+    );
+    none(phases.difference(&connections).cloned(), "missing in the README");
+    none(
+        connections.difference(&(&failures | &phases)).cloned(),
+        "superfluous in the README",
+    );
+    none(
+        caches.difference(&(&failures | &syncs)).cloned(),
+        "superfluous in docs/schema-cache.md",
     );
 }
 

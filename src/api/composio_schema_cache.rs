@@ -404,7 +404,8 @@ pub struct DriftStatus {
     /// Tools that may break their callers: gone, or an input became required, or an output vanished.
     pub breaking: i64,
 
-    /// The breaking changes in words, at most 10. All changes are in the toolkits' ConfigMaps, key toolkit.json.
+    /// The breaking changes in words, at most 10. More, and the names of all other tools that changed, are in the annotation
+    /// composio-operator.dev/drift of each toolkit's ConfigMap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub breaking_changes: Vec<String>,

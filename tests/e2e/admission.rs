@@ -94,31 +94,38 @@ async fn what_an_account_hangs_on_cannot_be_changed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_field_is_explained_and_the_examples_apply() {
     let world = World::new().await;
-    let explained = world
-        .plane
-        .kubectl(["explain", "redditconnections", "--recursive"])
-        .await
-        .unwrap()
-        .ok()
-        .unwrap();
-    for field in [
-        "connectedAccountId",
-        "expectedUsername",
-        "lastHandledRequestAt",
-        "redirectUrl",
+    for (resource, fields) in [
+        (
+            "redditconnections",
+            &[
+                "connectedAccountId",
+                "expectedUsername",
+                "lastHandledRequestAt",
+                "redirectUrl",
+            ][..],
+        ),
+        (
+            "composioschemacaches",
+            &["namePrefix", "refreshInterval", "breakingChanges"][..],
+        ),
     ] {
-        assert!(explained.contains(field), "{explained}");
+        let explained = world.plane.kubectl(["explain", resource, "--recursive"]).await;
+        let explained = explained.unwrap().ok().unwrap();
+        for field in fields {
+            assert!(explained.contains(field), "{explained}");
+        }
     }
-    let crd: Value =
-        serde_json::to_value(&composio_operator::api::custom_resource_definitions()[0].1).unwrap();
-    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
-    for part in ["spec", "status"] {
-        let mut undocumented = vec![];
-        find_undocumented(&schema[part], part, &mut undocumented);
-        assert!(
-            undocumented.is_empty(),
-            "no kubectl explain text: {undocumented:?}"
-        );
+    for (file, crd) in composio_operator::api::custom_resource_definitions() {
+        let crd: Value = serde_json::to_value(&crd).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        for part in ["spec", "status"] {
+            let mut undocumented = vec![];
+            find_undocumented(&schema[part], part, &mut undocumented);
+            assert!(
+                undocumented.is_empty(),
+                "{file}: no kubectl explain text: {undocumented:?}"
+            );
+        }
     }
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let applied = world
