@@ -7,6 +7,7 @@
 
 mod admission;
 mod crashes;
+mod examples;
 mod harness;
 mod lifecycle;
 mod process;

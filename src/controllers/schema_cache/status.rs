@@ -460,8 +460,11 @@ pub fn announcements(
                 warning: true,
                 reason: "BreakingChange",
                 note: format!(
-                    "{} tools changed in a way that may break their callers: {}",
-                    drift.breaking,
+                    "{} in a way that may break callers: {}",
+                    match drift.breaking {
+                        1 => "1 tool changed".to_owned(),
+                        many => format!("{many} tools changed"),
+                    },
                     drift.breaking_changes.join("; ")
                 ),
             });

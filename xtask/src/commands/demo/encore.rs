@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::narrator::Narrator;
 use super::stage::{NAMESPACE, Stage};
-use super::story;
+use super::{schemas, story};
 
 /// Applies the example again, says what can be tried, and never returns but with an error.
 pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
@@ -29,6 +29,11 @@ pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
                                  (then let the link expire: the account behind the lost answer is found by its alias)
    See every call                curl -s $SIM/_sim/log
    Conditions and events         kubectl describe rdc {name}
+   Change a toolkit              curl -s -d '{{"add": 2, "remove": 1}}' $SIM/_sim/toolkits/reddit/release
+                                 kubectl annotate csc {cache} composio-operator.dev/requested-at="$(date +%s)" --overwrite
+   Read its schemas              kubectl get configmap schemas-reddit -o jsonpath='{{.data.tools\.json}}'
+   Spoil them                    kubectl patch configmap schemas-reddit --type=merge -p '{{"data": {{"tools.json": "[]"}}}}'
+                                 (repaired within seconds)
    What is refused               kubectl patch rdc {name} --type=merge -p '{{"spec": {{"userId": "mallory"}}}}'
    Who leads                     kubectl get lease -n {namespace}
 
@@ -37,6 +42,7 @@ Logs are in {logs}. Ctrl-C stops everything and removes it."#,
         path = stage.path()?.display(),
         composio = stage.composio,
         name = story::NAME,
+        cache = schemas::NAME,
         namespace = NAMESPACE,
         logs = stage.plane.logs_directory().display(),
     ));

@@ -1,4 +1,4 @@
-//! The story itself: declare, connect, look, delete.
+//! The story of the connection: declare, connect, look, delete.
 
 use std::time::Duration;
 
@@ -213,7 +213,7 @@ fn aligned(text: &str) -> String {
 }
 
 /// The part of `kubectl describe` from that heading to the end, less the heading.
-fn section<'a>(described: &'a str, heading: &str) -> Option<&'a str> {
+pub fn section<'a>(described: &'a str, heading: &str) -> Option<&'a str> {
     let start = described.find(&format!("\n{heading}\n"))?;
     Some(&described[start + heading.len() + 2..])
 }
