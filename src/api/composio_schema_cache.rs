@@ -77,12 +77,8 @@ pub struct ComposioSchemaCacheSpec {
     /// How often Composio is asked for changes, from 1m to 720h. Up to a tenth is added, differently for each object, so
     /// that many caches do not ask at once.
     #[serde(default = "default_refresh_interval")]
-    #[schemars(
-        with = "String",
-        length(max = 32),
-        regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")
-    )]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('720h')").message("refreshInterval must be between 1m and 720h"))]
+    #[schemars(with = "String", length(max = 32), extend("default" = "6h"))]
+    #[x_kube(validation = Rule::new(r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('720h')").message("refreshInterval must be a duration such as 6h or 1m30s, between 1m and 720h"))]
     pub refresh_interval: Duration,
 
     /// The ConfigMaps that are written.

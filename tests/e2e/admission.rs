@@ -26,7 +26,7 @@ async fn bad_specs_are_refused_with_the_reason() {
         (json!({"managementPolicy": "Sometimes"}), "managementPolicy"),
         (
             json!({"polling": {"fast": "10ms"}}),
-            "polling.fast must be between 1s and 1h",
+            "polling.fast must be a duration such as 4s or 1m30s, between 1s and 1h",
         ),
         (json!({"polling": {"settled": "soon"}}), "polling.settled"),
         (json!({"link": {"renewals": -1}}), "renewals"),
