@@ -11,5 +11,6 @@ mod examples;
 mod harness;
 mod lifecycle;
 mod process;
+mod races;
 mod schemas;
 mod trouble;
