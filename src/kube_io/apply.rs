@@ -3,10 +3,14 @@
 use std::fmt::Debug;
 
 use kube::api::{Patch, PatchParams};
+use kube::core::Status;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+/// How often a status that has to be written is computed over a newer version, before the last conflict is told.
+const MAX_CONFLICTS: u32 = 10;
 
 /// How sure a status has to be of the object it is written to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,7 +28,8 @@ pub enum Guard {
 /// complete, and its absent options must not be serialised. Force takes over fields that someone else wrote: the status
 /// belongs to the controller. An apply that changes nothing leaves the object's resource version as it is.
 ///
-/// Never written to another object of the same name: a namesake created since has another uid.
+/// Never written to another object of the same name: a namesake created since has another resource version, and another
+/// uid. The API server does not compare the uid itself where a status is applied: metadata that differs is ignored there.
 ///
 /// # Errors
 /// Whatever the API server answers: not found if the object is gone, a conflict (see [`is_conflict`]) if `guard` does
@@ -39,16 +44,36 @@ pub async fn apply_status<K>(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
 {
-    let name = object.name_any();
-    let mut metadata = json!({ "name": name, "uid": object.uid() });
-    if guard == Guard::Version {
-        metadata["resourceVersion"] = object.resource_version().into();
-    }
     let status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+    if guard == Guard::Version {
+        return apply_to_version(api, object, manager, &status).await;
+    }
+    let name = object.name_any();
+    let mut conflicts = 0;
+    loop {
+        let current = api.get(&name).await?;
+        if current.uid() != object.uid() {
+            let message = format!("{name} is another object of the same name by now");
+            let status = Status::failure(&message, "Conflict").with_code(409);
+            return Err(kube::Error::Api(Box::new(status)));
+        }
+        match apply_to_version(api, &current, manager, &status).await {
+            Err(error) if is_conflict(&error) && conflicts < MAX_CONFLICTS => conflicts += 1,
+            result => return result,
+        }
+    }
+}
+
+/// Applies the status to the very version of `object`.
+async fn apply_to_version<K>(api: &Api<K>, object: &K, manager: &str, status: &Value) -> kube::Result<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
+{
+    let name = object.name_any();
     let applied = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": metadata,
+        "metadata": { "name": name, "uid": object.uid(), "resourceVersion": object.resource_version() },
         "status": status,
     });
     let written = api
@@ -59,7 +84,7 @@ where
         )
         .await?;
     let stored = serde_json::to_value(&written).map_err(kube::Error::SerdeError)?;
-    if !holds_more(&stored["status"], &status) {
+    if !holds_more(&stored["status"], status) {
         return Ok(written);
     }
     // An apply leaves what somebody else has written too. Nobody else has a say in a status.
@@ -218,11 +243,9 @@ mod tests {
         };
         let mut pod = pod(&[]);
         pod.metadata.resource_version = Some("7".into());
-        for guard in [Guard::Object, Guard::Version] {
-            apply_status(&api, &pod, guard, "composio-operator/test", &status)
-                .await
-                .unwrap();
-        }
+        apply_status(&api, &pod, Guard::Version, "composio-operator/test", &status)
+            .await
+            .unwrap();
         let calls = calls.lock().unwrap();
         assert_eq!(calls[0].method, "PATCH");
         assert_eq!(calls[0].path, "/api/v1/namespaces/team/pods/alice/status");
@@ -233,12 +256,71 @@ mod tests {
         assert_eq!(calls[0].content_type, "application/apply-patch+yaml");
         assert_eq!(
             calls[0].body,
-            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "alice", "uid": "u-1"}, "status": {"phase": "Running"}})
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "alice", "uid": "u-1", "resourceVersion": "7"},
+                "status": {"phase": "Running"},
+            })
         );
+    }
+
+    /// An API server that holds this pod, at a new version at each look.
+    fn busy(uid: &'static str) -> (Api<Pod>, Arc<Mutex<Vec<Call>>>) {
+        let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
+        let log = calls.clone();
+        let client = fake_api::client(move |call| {
+            let mut log = log.lock().unwrap();
+            log.push(call.clone());
+            let mut stored = json!(pod(&[]));
+            stored["metadata"]["uid"] = uid.into();
+            stored["metadata"]["resourceVersion"] = log.len().to_string().into();
+            let answer: Answer = Ok(match call.method.as_str() {
+                // Somebody else was quicker, once.
+                "PATCH" if log.len() < 4 => failure(409, "Conflict"),
+                _ => (200, stored),
+            });
+            std::future::ready(answer)
+        });
+        (Api::namespaced(client, "team"), calls)
+    }
+
+    #[tokio::test]
+    async fn what_happened_is_written_over_whatever_version_there_is() {
+        let (api, calls) = busy("u-1");
+        apply_status(&api, &pod(&[]), Guard::Object, "test", &json!({}))
+            .await
+            .unwrap();
+        let calls = calls.lock().unwrap();
+        let seen: Vec<_> = calls
+            .iter()
+            .map(|call| {
+                (
+                    call.method.as_str(),
+                    call.body["metadata"]["resourceVersion"].as_str(),
+                )
+            })
+            .collect();
         assert_eq!(
-            calls[1].body["metadata"],
-            json!({"name": "alice", "uid": "u-1", "resourceVersion": "7"})
+            seen,
+            [
+                ("GET", None),
+                ("PATCH", Some("1")),
+                ("GET", None),
+                ("PATCH", Some("3"))
+            ]
         );
+    }
+
+    /// Found when the answer to a create that came after its object was deleted ended up in the status of a namesake: the
+    /// API server does not look at the uid of what is applied to a status.
+    #[tokio::test]
+    async fn what_happened_is_not_written_to_a_namesake() {
+        let (api, calls) = busy("u-2");
+        let error = apply_status(&api, &pod(&[]), Guard::Object, "test", &json!({}))
+            .await
+            .unwrap_err();
+        assert!(is_conflict(&error), "{error}");
+        assert!(calls.lock().unwrap().iter().all(|call| call.method == "GET"));
     }
 
     /// Found when somebody had edited a status with kubectl: what they put in never went away again.
@@ -251,7 +333,7 @@ mod tests {
         };
         let (api, calls) = api(move || Ok(foreign()));
         let status = json!({"phase": "Running"});
-        apply_status(&api, &pod(&[]), Guard::Object, "composio-operator/test", &status)
+        apply_status(&api, &pod(&[]), Guard::Version, "composio-operator/test", &status)
             .await
             .unwrap();
         let calls = calls.lock().unwrap();

@@ -37,6 +37,8 @@ pub struct Cluster {
     pub secrets: BTreeMap<String, Value>,
     /// Every call, in order.
     pub calls: Vec<Call>,
+    /// Somebody edits the object whenever a Secret is written.
+    pub busy: bool,
     /// Says 403 to a call.
     pub refuses: Option<fn(&Call) -> bool>,
 }
@@ -61,6 +63,10 @@ impl Cluster {
             },
             ("PATCH", ["secrets", name]) => {
                 self.secrets.insert((*name).to_owned(), call.body.clone());
+                if self.busy {
+                    self.object["metadata"]["resourceVersion"] =
+                        json!(format!("edited {}", self.calls.len()));
+                }
                 (200, call.body.clone())
             }
             ("DELETE", ["secrets", name]) => (200, self.secrets.remove(*name).unwrap()),
@@ -71,10 +77,10 @@ impl Cluster {
 
     fn apply_status(&mut self, applied: &Value) -> (u16, Value) {
         let metadata = &applied["metadata"];
-        for guard in ["uid", "resourceVersion"] {
-            if !metadata[guard].is_null() && metadata[guard] != self.object["metadata"][guard] {
-                return failure(409, "Conflict");
-            }
+        // The uid is not compared: the API server ignores it here.
+        let version = &metadata["resourceVersion"];
+        if !version.is_null() && *version != self.object["metadata"]["resourceVersion"] {
+            return failure(409, "Conflict");
         }
         self.object["status"] = applied["status"].clone();
         self.object["metadata"]["resourceVersion"] = json!(format!("after {}", self.calls.len()));
