@@ -400,8 +400,8 @@ pub struct DriftStatus {
     /// Tools that may break their callers: gone, or an input became required, or an output vanished.
     pub breaking: i64,
 
-    /// The breaking changes in words, at most 10. More, and the names of all other tools that changed, are in the annotation
-    /// composio-operator.dev/drift of each toolkit's ConfigMap.
+    /// The breaking changes in words, at most 10. More of them, and the names of the tools that were added, removed and
+    /// changed, are in the annotation composio-operator.dev/drift of each toolkit's first ConfigMap, at most 50 of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub breaking_changes: Vec<String>,
