@@ -14,7 +14,7 @@ pub struct RetryStatus {
     /// When the last one happened.
     pub last_failure_at: Time,
 
-    /// Not tried again before this time. Absent: not before spec, request token or API key change.
+    /// Not tried again before this time. Absent: not before the spec changes or somebody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Time>,
 

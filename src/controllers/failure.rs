@@ -19,7 +19,8 @@ const KEY_RECHECK: Duration = Duration::from_mins(1);
 /// Who can mend a failure, and so when it is tried again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Class {
-    /// A person must act. Tried again when spec, request token or API key change.
+    /// A person must act. Tried again when the spec changes or somebody asks; what is mended outside the object, now and
+    /// then by itself too.
     Stalled,
     /// Something else has to happen first: a rate-limit window ends, a Secret appears. Tried again after a time.
     Waiting,

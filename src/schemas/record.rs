@@ -18,6 +18,9 @@ pub const ROLE_LABEL: &str = "composio-operator.dev/schema-role";
 /// Annotation with the hash over the keys of a ConfigMap that are ours.
 pub const DATA_HASH: &str = "composio-operator.dev/data-hash";
 
+/// Annotation with the hash of the settings that shape a ConfigMap.
+pub const SETTINGS: &str = "composio-operator.dev/settings";
+
 /// What the annotations of a toolkit's ConfigMap tell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -65,7 +68,7 @@ impl Record {
     pub fn annotations(&self) -> BTreeMap<String, String> {
         let mut annotations = BTreeMap::from([
             (key("toolkit"), self.toolkit.clone()),
-            (key("settings"), self.settings.clone()),
+            (SETTINGS.to_owned(), self.settings.clone()),
             (key("tools"), self.tools.to_string()),
             (key("encoding"), self.encoding.as_str().to_owned()),
             (key("sha256"), self.sha256.clone()),
@@ -104,7 +107,7 @@ impl Record {
             toolkit: text("toolkit")?,
             version: text("version"),
             updated_at: text("updated-at"),
-            settings: text("settings")?,
+            settings: annotations.get(SETTINGS).cloned()?,
             tools: text("tools")?.parse().ok()?,
             encoding,
             sha256: text("sha256")?,

@@ -381,6 +381,36 @@ async fn bad_cache_specs_are_refused_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn labels_that_change_reach_every_config_map() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    let cache = world.cache("tools", json!({})).await.unwrap();
+    world.cache_becomes("tools", CacheState::Synced).await;
+    let patch = json!({ "spec": { "output": { "labels": { "team": "agents" } } } });
+    let patched = world
+        .caches()
+        .patch("tools", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+    assert_ne!(patched.metadata.generation, cache.metadata.generation);
+    world
+        .cache_is("tools", "synced with its new labels", |status| {
+            status.state == Some(CacheState::Synced)
+                && status.observed_generation == patched.metadata.generation
+        })
+        .await;
+    let selector = ListParams::default().labels("composio-operator.dev/schema-cache=tools");
+    for map in world.config_maps().list(&selector).await.unwrap() {
+        assert_eq!(
+            map.labels().get("team").map(String::as_str),
+            Some("agents"),
+            "{}",
+            map.name_any()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_suspended_cache_waits() {
     let world = World::new().await;
     let _operator = world.operator();

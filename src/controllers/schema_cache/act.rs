@@ -21,7 +21,7 @@ use crate::schemas::drift::Drift;
 use crate::schemas::manifest::{MANIFEST_KEY, Manifest};
 use crate::schemas::names;
 use crate::schemas::pack::{Packed, Part, ToolkitFacts, pack, unpack};
-use crate::schemas::record::Record;
+use crate::schemas::record::{Record, SETTINGS};
 use crate::schemas::tool::CachedTool;
 
 /// Toolkits that are read at the same time. Each holds its tools in memory.
@@ -78,7 +78,12 @@ async fn write_manifest(
         ..Part::default()
     };
     match config_maps
-        .write(Role::Manifest, None, &part, BTreeMap::new())
+        .write(
+            Role::Manifest,
+            None,
+            &part,
+            BTreeMap::from([(SETTINGS.to_owned(), subject.settings())]),
+        )
         .await
     {
         Ok(version) => {
@@ -187,7 +192,7 @@ impl Fetcher<'_> {
                 sync.api_calls += pages;
             }
         });
-        let detail = detail.ok_or_else(|| unknown(wanted))?;
+        let detail = detail.ok_or_else(|| unknown(self.subject, wanted))?;
         let missing = tools
             .promised
             .unwrap_or_default()
@@ -307,13 +312,12 @@ impl Fetcher<'_> {
     }
 }
 
-fn unknown(wanted: &Wanted) -> Failure {
-    let what = match &wanted.version {
-        Some(version) => format!(
-            "no version {version} of toolkit {}; correct spec.versions",
-            wanted.slug
-        ),
-        None => format!("no toolkit {}", wanted.slug),
+fn unknown(subject: &Subject<'_>, wanted: &Wanted) -> Failure {
+    let slug = &wanted.slug;
+    let what = match (&wanted.version, subject.spec.versions.contains_key(slug)) {
+        (Some(version), true) => format!("no version {version} of toolkit {slug}; correct spec.versions"),
+        (Some(version), false) => format!("no version {version} of toolkit {slug}, although it lists it"),
+        (None, _) => format!("no toolkit {slug}; correct spec.toolkits"),
     };
     Failure::stalled(Reason::ToolkitNotFound, format!("Composio knows {what}"))
 }

@@ -291,7 +291,8 @@ pub fn conflict(name: &str) -> Failure {
     Failure::stalled(
         Reason::ConfigMapConflict,
         format!(
-            "ConfigMap {name} exists and does not belong to this cache; delete it, or use another spec.output.namePrefix"
+            "ConfigMap {name} exists and does not belong to this cache; rename or delete it, or create a \
+             ComposioSchemaCache with another spec.output.namePrefix instead of this one"
         ),
     )
 }

@@ -136,7 +136,7 @@ async fn pass(ctx: &Context, mut object: ComposioSchemaCache) -> Result<(Action,
             return Ok((Action::requeue(Duration::ZERO), Outcome::Applied));
         }
         if plan.step.is_none() || matches!(phase, Phase::Failed(_)) {
-            return Ok((next_look(&object, &plan, now), outcome(&phase, applied)));
+            return Ok((next_look(&object, &plan, &phase, now), outcome(&phase, applied)));
         }
     }
     Err(Error::Endless(MAX_STEPS))
@@ -170,20 +170,22 @@ fn remember(ctx: &Context, uid: &str, plan: &Plan, acted: &Acted, now: Timestamp
     })
 }
 
-fn next_look(object: &ComposioSchemaCache, plan: &Plan, now: Timestamp) -> Action {
-    let status = object.status.clone().unwrap_or_default();
-    let retry = status
-        .retry
-        .and_then(|retry| retry.next_attempt_at)
-        .map(|next| until(next.0, now));
-    let refresh = plan::refresh_interval(&Subject::from(object));
-    let wait = [plan.wake, retry, Some(refresh)]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(RESYNC);
+/// When to look again after a pass that left the object with this status.
+fn next_look(object: &ComposioSchemaCache, plan: &Plan, phase: &Phase, now: Timestamp) -> Action {
+    let retry = || {
+        let retry = object.status.as_ref()?.retry.as_ref()?;
+        Some(until(retry.next_attempt_at.as_ref()?.0, now))
+    };
+    let wait = match phase {
+        Phase::Keep => plan.wake,
+        Phase::Suspended => None,
+        Phase::Failed(_) => retry(),
+        Phase::Syncing { .. } | Phase::Finished { .. } => {
+            retry().or_else(|| Some(plan::refresh_interval(&Subject::from(object))))
+        }
+    };
     // Times in status are whole seconds; a wake-up a moment early would only be repeated.
-    Action::requeue(wait.min(RESYNC) + Duration::from_millis(50))
+    Action::requeue(wait.map_or(RESYNC, |wait| wait.min(RESYNC)) + Duration::from_millis(50))
 }
 
 fn outcome(phase: &Phase, applied: bool) -> Outcome {
@@ -224,5 +226,26 @@ mod tests {
     fn metrics_know_every_state() {
         let all: Vec<_> = CacheState::ALL.iter().map(|state| state.as_str()).collect();
         assert_eq!(SchemaCaches::STATES, all);
+    }
+
+    /// Found as a suspended cache that was looked at every 50 ms, because it had failed before.
+    #[test]
+    fn a_time_to_try_again_that_has_passed_does_not_wake_a_suspended_cache() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let object: ComposioSchemaCache = serde_json::from_value(serde_json::json!({
+            "apiVersion": "composio-operator.dev/v1alpha1", "kind": "ComposioSchemaCache",
+            "metadata": {"name": "tools", "namespace": "agents", "uid": "u-1"},
+            "spec": {"suspend": true},
+            "status": {"retry": {"failures": 3, "lastFailureAt": "2025-12-31T00:00:00Z", "reason": "RateLimited",
+                "nextAttemptAt": "2025-12-31T00:01:00Z"}},
+        }))
+        .unwrap();
+        let plan = Plan {
+            step: None,
+            phase: Phase::Suspended,
+            wake: None,
+        };
+        let resync = Action::requeue(RESYNC + Duration::from_millis(50));
+        assert_eq!(next_look(&object, &plan, &Phase::Suspended, now), resync);
     }
 }

@@ -17,7 +17,7 @@ use crate::controllers::failure::{Failure, Reason};
 use crate::schemas::manifest::{MANIFEST_KEY, Manifest};
 use crate::schemas::names;
 use crate::schemas::pack::data_hash;
-use crate::schemas::record::{DATA_HASH, ROLE_LABEL, Record};
+use crate::schemas::record::{DATA_HASH, ROLE_LABEL, Record, SETTINGS};
 
 /// The facts, and the connection they came through.
 #[derive(Default)]
@@ -80,6 +80,10 @@ async fn look_around(
         let name = meta.metadata.name.clone().unwrap_or_default();
         if name == manifest_name {
             manifest_found = true;
+            let annotations = meta.metadata.annotations.as_ref();
+            observed.manifest_is_labelled = annotations
+                .and_then(|annotations| annotations.get(SETTINGS))
+                .is_some_and(|settings| *settings == subject.settings());
             observed.manifest = read_manifest(ctx, subject, config_maps, &remembered, &meta, &name).await?;
         } else {
             let sound = is_sound(ctx, subject, config_maps, &remembered, &meta, &name).await?;

@@ -92,6 +92,8 @@ pub struct Observed {
     pub held: Vec<Held>,
     /// The manifest; None if there is none, or it was damaged.
     pub manifest: Option<Manifest>,
+    /// The manifest's ConfigMap was written with the settings that hold now; labels are among them.
+    pub manifest_is_labelled: bool,
     /// What Composio offers. None: not asked, because no sync is due.
     pub catalogue: Option<Catalogue>,
     /// Toolkits that failed in the sync under way.

@@ -104,16 +104,28 @@ impl Plan {
 
 /// Whether Composio is to be asked for changes now.
 pub fn is_due(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> bool {
-    if subject.deleting || subject.spec.suspend || retry::is_early(subject.standing_failure(), now) {
-        return false;
+    !subject.deleting && !subject.spec.suspend && due_at(subject, observed).is_some_and(|due| due <= now)
+}
+
+/// When Composio is to be asked for changes; None: not until something changes.
+fn due_at(subject: &Subject<'_>, observed: &Observed) -> Option<Timestamp> {
+    let repair = needs_repair(subject, observed).then(|| repair_at(observed));
+    if let Some(retry) = subject.standing_failure() {
+        let next = retry.next_attempt_at.as_ref().map(|next| next.0);
+        // The rest is whole, and stays so.
+        let repair = repair.filter(|_| retry.reason == Reason::ToolkitNotFound.as_str());
+        return next.into_iter().chain(repair).min();
     }
     let status = subject.status;
-    status.progress.is_some()
+    let is_wanted = status.progress.is_some()
         || status.observed_generation != Some(subject.generation)
         || subject.open_request().is_some()
-        || status.retry.is_some()
-        || refresh_at(subject, observed).is_none_or(|due| due <= now)
-        || (needs_repair(subject, observed) && repair_at(observed) <= now)
+        || status.retry.is_some();
+    if is_wanted {
+        return Some(Timestamp::MIN);
+    }
+    let refresh = refresh_at(subject, observed).unwrap_or(Timestamp::MIN);
+    Some(repair.map_or(refresh, |repair| repair.min(refresh)))
 }
 
 /// When the next refresh is due; None if there was none yet.
@@ -163,14 +175,19 @@ pub fn plan(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> Plan 
     if subject.spec.suspend {
         return Plan::rest(Phase::Suspended);
     }
+    let rest = || Plan {
+        wake: due_at(subject, observed).map(|due| until(due, now)),
+        ..Plan::rest(Phase::Keep)
+    };
     if let Some(failure) = &observed.failure {
+        // A pass that nobody asked for is no further try.
+        if retry::is_early(subject.standing_failure(), now) {
+            return rest();
+        }
         return Plan::rest(Phase::Failed(failure.clone()));
     }
     let Some(catalogue) = &observed.catalogue else {
-        return Plan {
-            wake: wake(subject, observed, now),
-            ..Plan::rest(Phase::Keep)
-        };
+        return rest();
     };
     let records = records(&observed.held);
     let settings = subject.settings();
@@ -209,7 +226,7 @@ pub fn plan(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> Plan 
         done: wanted.len(),
         total: wanted.len(),
     };
-    if observed.manifest.as_ref() != Some(&manifest) {
+    if observed.manifest.as_ref() != Some(&manifest) || !observed.manifest_is_labelled {
         return Plan {
             step: Some(Step::WriteManifest(manifest)),
             phase: syncing,
@@ -225,18 +242,6 @@ pub fn plan(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> Plan 
         };
     }
     Plan::rest(Phase::Finished { failed })
-}
-
-fn wake(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> Option<Duration> {
-    let retry = subject
-        .standing_failure()
-        .and_then(|retry| retry.next_attempt_at.as_ref().map(|next| next.0));
-    let repair = needs_repair(subject, observed).then(|| repair_at(observed));
-    [refresh_at(subject, observed), retry, repair]
-        .into_iter()
-        .flatten()
-        .map(|time| until(time, now))
-        .min()
 }
 
 /// The toolkits that are to be cached, by slug.

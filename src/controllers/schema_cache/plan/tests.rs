@@ -94,6 +94,7 @@ fn settled(cache: &ComposioSchemaCache, slugs: &[(&str, &str)]) -> Observed {
     Observed {
         held: records.iter().map(held).collect(),
         manifest: Some(Manifest::new(records.iter().map(Record::entry).collect())),
+        manifest_is_labelled: true,
         checked_at: Some(at(90)),
         ..Observed::default()
     }
@@ -389,4 +390,68 @@ fn a_first_sync_that_brought_nothing_leaves_nothing_behind() {
     let plan = decide(&cache, &observed);
     assert_eq!(plan.step, None);
     assert!(matches!(plan.phase, Phase::Finished { .. }));
+}
+
+fn failing(reason: &str, next_attempt_at: Option<i64>) -> Value {
+    let mut status = synced_status();
+    status["lastSyncTime"] = json!("2025-12-31T00:00:00Z");
+    status["retry"] = json!({"failures": 1, "lastFailureAt": at(0), "nextAttemptAt": next_attempt_at.map(at),
+        "reason": reason});
+    status
+}
+
+/// Found as a pass every 50 ms from the end of the refresh interval to the next try.
+#[test]
+fn while_a_failure_stands_nobody_is_woken_before_its_time() {
+    let spec = json!({"refreshInterval": "1h"});
+    let cache_with = |next| cache(&spec, &failing("ComposioUnavailable", next));
+    let calm = cache_with(Some(110));
+    let overdue = Observed {
+        checked_at: Some(at(-4000)),
+        ..settled(&calm, &[("github", "g1")])
+    };
+    let mut damaged = overdue.clone();
+    damaged.held[0].damaged = true;
+    let refused = Observed {
+        failure: Some(Failure::transient(Reason::KubernetesApi, "no list of ConfigMaps")),
+        ..Observed::default()
+    };
+    for observed in [&overdue, &damaged, &refused] {
+        let plan = decide(&calm, observed);
+        assert_eq!((plan.step, plan.phase), (None, Phase::Keep));
+        assert_eq!(plan.wake, Some(Duration::from_secs(10)));
+        assert_eq!(decide(&cache_with(None), observed).wake, None);
+    }
+    assert!(matches!(
+        decide(&cache_with(Some(100)), &refused).phase,
+        Phase::Failed(_)
+    ));
+}
+
+/// Found as an edit that stayed for six hours, because `include` named a toolkit that does not exist.
+#[test]
+fn an_unknown_toolkit_does_not_keep_the_others_from_being_repaired() {
+    let calm = cache(&json!({}), &failing("ToolkitNotFound", Some(5000)));
+    let mut observed = settled(&calm, &[("github", "g1")]);
+    observed.checked_at = Some(at(80));
+    let due = |observed: &Observed| is_due(&Subject::from(&calm), observed, at(100));
+    assert!(!due(&observed));
+    observed.held[0].damaged = true;
+    assert!(due(&observed));
+    observed.checked_at = Some(at(95));
+    assert!(!due(&observed), "not in a circle");
+    assert_eq!(decide(&calm, &observed).wake, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn the_manifest_is_written_again_when_only_its_labels_are_old() {
+    let calm = cache(&json!({"toolkits": {"noAuth": false}}), &synced_status());
+    let mut observed = settled(&calm, &[("github", "g1")]);
+    observed.catalogue = Some(catalogue(&["github"]));
+    assert_eq!(decide(&calm, &observed).step, None);
+    observed.manifest_is_labelled = false;
+    assert!(matches!(
+        decide(&calm, &observed).step,
+        Some(Step::WriteManifest(_))
+    ));
 }
