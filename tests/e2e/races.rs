@@ -371,8 +371,8 @@ async fn asked_to_stop_it_ends_by_itself_and_gives_the_lease_back() {
     assert!(holder().await.is_some_and(|holder| !holder.is_empty()));
     let log = operator.log.clone();
     assert!(operator.stop().await);
-    assert!(holder().await.is_none_or(|holder| holder.is_empty()));
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("asked to stop"), "{log}");
     assert!(!log.contains("did not end in time"), "{log}");
+    assert!(holder().await.is_none_or(|holder| holder.is_empty()));
 }
