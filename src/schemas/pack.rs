@@ -8,6 +8,7 @@ use flate2::{Compression, GzBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::record::CHECKSUM;
 use super::tool::CachedTool;
 use super::{FORMAT, names, sha256_hex};
 use crate::api::composio_schema_cache::EncodingPolicy;
@@ -22,6 +23,9 @@ pub const TOOLS_GZIP_KEY: &str = "tools.json.gz";
 /// Most bytes of tools in one ConfigMap. Kubernetes allows 1 MiB of data; the rest is for the toolkit's description and
 /// for metadata.
 pub const MAX_TOOLS_BYTES: usize = 900 * 1024;
+
+/// How the annotations of the operator begin.
+const ANNOTATION_PREFIX: &str = "composio-operator.dev/";
 
 /// Longest text about a toolkit that is kept, in bytes.
 const MAX_TEXT: usize = 4096;
@@ -329,27 +333,34 @@ pub fn unpack(part: &Part) -> io::Result<Vec<Value>> {
     Ok(serde_json::from_str(&text)?)
 }
 
-/// Hash over the keys of a ConfigMap that are ours. Keys that somebody added do not count.
-pub fn data_hash(part: &Part) -> String {
+/// Hash over the name, the keys and the annotations of a ConfigMap that are ours: tells whether all of it is as it was
+/// written, and where. What somebody added does not count.
+pub fn checksum(part: &Part, annotations: &BTreeMap<String, String>) -> String {
     let keys = [
         TOOLKIT_KEY,
         TOOLS_KEY,
         TOOLS_GZIP_KEY,
         super::manifest::MANIFEST_KEY,
     ];
-    let mut fields: Vec<Vec<u8>> = Vec::new();
-    for key in keys {
-        let value = part
-            .data
-            .get(key)
-            .map(String::as_bytes)
-            .or_else(|| part.binary_data.get(key).map(Vec::as_slice));
-        if let Some(value) = value {
-            fields.push(format!("{key}:{}:", value.len()).into_bytes());
-            fields.push(value.to_vec());
-        }
-    }
-    sha256_hex(fields.iter().map(Vec::as_slice))
+    let mut fields: Vec<(&str, &[u8])> = vec![("name", part.name.as_bytes())];
+    fields.extend(keys.into_iter().filter_map(|key| {
+        let plain = part.data.get(key).map(String::as_bytes);
+        Some((
+            key,
+            plain.or_else(|| part.binary_data.get(key).map(Vec::as_slice))?,
+        ))
+    }));
+    let ours = annotations
+        .iter()
+        .filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX) && *key != CHECKSUM);
+    fields.extend(ours.map(|(key, value)| (key.as_str(), value.as_bytes())));
+    let lengths: Vec<String> = fields
+        .iter()
+        .map(|(key, value)| format!("{key}:{}:", value.len()))
+        .collect();
+    let texts = lengths.iter().map(String::as_bytes);
+    let values = fields.iter().map(|(_, value)| *value);
+    sha256_hex(texts.zip(values).flat_map(|(length, value)| [length, value]))
 }
 
 #[cfg(test)]
@@ -483,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_sees_every_key_of_ours_and_no_other() {
+    fn the_checksum_sees_everything_of_ours_and_nothing_else() {
         let part = pack(
             "schemas",
             facts(),
@@ -492,17 +503,29 @@ mod tests {
         )
         .parts
         .remove(0);
-        let hash = data_hash(&part);
-        let mut foreign = part.clone();
-        foreign.data.insert("note".to_owned(), "x".to_owned());
-        assert_eq!(data_hash(&foreign), hash);
+        let ours = BTreeMap::from([("composio-operator.dev/tools".to_owned(), "1".to_owned())]);
+        let hash = checksum(&part, &ours);
+        let mut foreign = (part.clone(), ours.clone());
+        foreign.0.data.insert("note".to_owned(), "x".to_owned());
+        for key in ["example.com/tools", CHECKSUM] {
+            foreign.1.insert(key.to_owned(), "2".to_owned());
+        }
+        assert_eq!(checksum(&foreign.0, &foreign.1), hash);
         for key in [TOOLKIT_KEY, TOOLS_KEY] {
             let mut edited = part.clone();
             edited.data.get_mut(key).unwrap().push(' ');
-            assert_ne!(data_hash(&edited), hash);
+            assert_ne!(checksum(&edited, &ours), hash);
             edited.data.remove(key);
-            assert_ne!(data_hash(&edited), hash);
+            assert_ne!(checksum(&edited, &ours), hash);
         }
+        let moved = Part {
+            name: "schemas-other".to_owned(),
+            ..part.clone()
+        };
+        assert_ne!(checksum(&moved, &ours), hash);
+        let edited = BTreeMap::from([("composio-operator.dev/tools".to_owned(), "7777".to_owned())]);
+        assert_ne!(checksum(&part, &edited), hash);
+        assert_ne!(checksum(&part, &BTreeMap::new()), hash);
     }
 
     proptest! {

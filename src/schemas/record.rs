@@ -15,8 +15,12 @@ pub const CACHE_LABEL: &str = "composio-operator.dev/schema-cache";
 pub const TOOLKIT_LABEL: &str = "composio-operator.dev/toolkit";
 /// Label that tells the manifest (`manifest`) from toolkits (`toolkit`) and their continuations (`continuation`).
 pub const ROLE_LABEL: &str = "composio-operator.dev/schema-role";
-/// Annotation with the hash over the keys of a ConfigMap that are ours.
-pub const DATA_HASH: &str = "composio-operator.dev/data-hash";
+/// Annotation with the hash over everything in a ConfigMap that is ours, see [`super::pack::checksum`].
+pub const CHECKSUM: &str = "composio-operator.dev/checksum";
+/// Annotation with the SHA-256 of the tools of all parts, on each of them: parts of one content have the same.
+pub const CONTENT: &str = "composio-operator.dev/sha256";
+/// Annotation with the slug of the toolkit.
+pub const TOOLKIT: &str = "composio-operator.dev/toolkit";
 
 /// Annotation with the hash of the settings that shape a ConfigMap.
 pub const SETTINGS: &str = "composio-operator.dev/settings";
@@ -67,11 +71,11 @@ impl Record {
     /// The annotations.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         let mut annotations = BTreeMap::from([
-            (key("toolkit"), self.toolkit.clone()),
+            (TOOLKIT.to_owned(), self.toolkit.clone()),
             (SETTINGS.to_owned(), self.settings.clone()),
             (key("tools"), self.tools.to_string()),
             (key("encoding"), self.encoding.as_str().to_owned()),
-            (key("sha256"), self.sha256.clone()),
+            (CONTENT.to_owned(), self.sha256.clone()),
             (key("config-maps"), list(&self.config_maps)),
             (key("synced-at"), self.synced_at.to_string()),
         ]);
@@ -104,13 +108,13 @@ impl Record {
             _ => return None,
         };
         Some(Self {
-            toolkit: text("toolkit")?,
+            toolkit: annotations.get(TOOLKIT).cloned()?,
             version: text("version"),
             updated_at: text("updated-at"),
             settings: annotations.get(SETTINGS).cloned()?,
             tools: text("tools")?.parse().ok()?,
             encoding,
-            sha256: text("sha256")?,
+            sha256: annotations.get(CONTENT).cloned()?,
             config_maps: unlist(&text("config-maps")?),
             omitted_tools: unlist(&text("omitted-tools").unwrap_or_default()),
             synced_at: text("synced-at")?.parse().ok()?,

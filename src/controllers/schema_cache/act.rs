@@ -21,7 +21,7 @@ use crate::schemas::drift::Drift;
 use crate::schemas::manifest::{MANIFEST_KEY, Manifest};
 use crate::schemas::names;
 use crate::schemas::pack::{Packed, Part, ToolkitFacts, pack, unpack};
-use crate::schemas::record::{Record, SETTINGS};
+use crate::schemas::record::{CONTENT, Record, SETTINGS, TOOLKIT};
 use crate::schemas::tool::CachedTool;
 
 /// Toolkits that are read at the same time. Each holds its tools in memory.
@@ -43,6 +43,7 @@ pub async fn act(
     connection: Option<&Connection<Owner>>,
 ) -> Acted {
     match step {
+        Step::Begin => Acted::Done,
         Step::Fetch { toolkits } => match connection {
             Some(connection) => {
                 fetch(ctx, config_maps, subject, observed, toolkits, &connection.client).await
@@ -273,11 +274,15 @@ impl Fetcher<'_> {
             },
             drift,
         };
+        let continuation = BTreeMap::from([
+            (TOOLKIT.to_owned(), wanted.slug.clone()),
+            (CONTENT.to_owned(), document.sha256.clone()),
+        ]);
         // The toolkit's own ConfigMap last: it names the others.
         for (index, part) in packed.parts.iter().enumerate().rev() {
             let (role, annotations) = match index {
                 0 => (Role::Toolkit, record.annotations()),
-                _ => (Role::Continuation, BTreeMap::new()),
+                _ => (Role::Continuation, continuation.clone()),
             };
             let version = self
                 .config_maps

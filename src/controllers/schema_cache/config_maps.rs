@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::api::{ComposioSchemaCache, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::controllers::failure::{Failure, Reason};
 use crate::schemas::names;
-use crate::schemas::pack::{Part, data_hash};
-use crate::schemas::record::{CACHE_LABEL, DATA_HASH, ROLE_LABEL, TOOLKIT_LABEL};
+use crate::schemas::pack::{Part, checksum};
+use crate::schemas::record::{CACHE_LABEL, CHECKSUM, ROLE_LABEL, TOOLKIT_LABEL};
 
 /// ConfigMaps per page of a listing: a few hundred kilobytes of metadata.
 const PAGE: u32 = 500;
@@ -150,25 +150,40 @@ impl ConfigMaps<'_> {
             }
             Some((Ownership::Foreign, _)) => return Err(conflict(&part.name)),
         };
-        annotations.insert(DATA_HASH.to_owned(), data_hash(part));
+        annotations.insert(CHECKSUM.to_owned(), checksum(part, &annotations));
         let labels = self.labels(role, toolkit);
         let map = self.manifest_of(part, labels, annotations, known.as_ref());
         let mut parameters = PatchParams::apply(&self.manager());
         parameters.force = known.is_some();
-        let written = self.api.patch(&part.name, &parameters, &Patch::Apply(map)).await;
+        let written = self.api.patch(&part.name, &parameters, &Patch::Apply(&map)).await;
+        let written = match (written, &known) {
+            // Somebody made it immutable, which cannot be taken back.
+            (Err(kube::Error::Api(status)), Some(known))
+                if status.code == 422 && status.message.contains("is immutable") =>
+            {
+                self.delete(&known.metadata)
+                    .await
+                    .map_err(|error| Failure::from(&error))?;
+                let mut anew = map.clone();
+                anew.metadata.uid = None;
+                self.api
+                    .patch(&part.name, &parameters, &Patch::Apply(&anew))
+                    .await
+            }
+            (written, _) => written,
+        };
         match written {
             Ok(written) => self.without_foreign_keys(part, written).await,
             // Somebody was quicker.
-            Err(kube::Error::Api(status))
-                if known.is_none() && (status.code == 409 || status.code == 422) =>
-            {
+            Err(kube::Error::Api(status)) if known.is_none() && status.code == 409 => {
                 Err(conflict(&part.name))
             }
             Err(error) => Err(Failure::from(&error)),
         }
     }
 
-    fn labels(&self, role: Role, toolkit: Option<&str>) -> BTreeMap<String, String> {
+    /// The labels that a ConfigMap has.
+    pub fn labels(&self, role: Role, toolkit: Option<&str>) -> BTreeMap<String, String> {
         let mut labels = self.owner.spec.output.labels.clone();
         labels.extend([
             (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned()),

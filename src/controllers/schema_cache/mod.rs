@@ -88,8 +88,10 @@ impl Reconciler for SchemaCaches {
             .try_filter_map(|map| {
                 let namespace = map.metadata.namespace.clone().unwrap_or_default();
                 let mut owners = map.metadata.owner_references.iter().flatten();
-                let cache = owners.find_map(|owner| ObjectRef::from_owner_ref(Some(&namespace), owner, ()));
-                future::ready(Ok(cache))
+                let owner = owners.find_map(|owner| ObjectRef::from_owner_ref(Some(&namespace), owner, ()));
+                // Somebody may have taken the owner away.
+                let label = || Some(ObjectRef::new(map.labels().get(CACHE_LABEL)?).within(&namespace));
+                future::ready(Ok(owner.or_else(label)))
             })
             .boxed()
     }
@@ -162,9 +164,14 @@ fn remember(ctx: &Context, uid: &str, plan: &Plan, acted: &Acted, now: Timestamp
         if let (Acted::Fetched { failed, .. }, Some(sync)) = (acted, &mut remembered.sync) {
             sync.failed.extend(failed.clone());
         }
-        if matches!(plan.phase, Phase::Finished { .. }) {
-            remembered.sync = None;
-            remembered.checked_at = Some(now);
+        match plan.phase {
+            Phase::Finished { .. } => {
+                remembered.sync = None;
+                remembered.checked_at = Some(now);
+            }
+            // What Composio answered is in doubt: the next try asks again.
+            Phase::Failed(_) => remembered.sync = None,
+            _ => {}
         }
         cost
     })

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -13,11 +14,11 @@ use crate::api::composio_schema_cache::Discovery;
 use crate::composio::{self, Connection, Priority, ToolkitDetail};
 use crate::controllers::connect::connect;
 use crate::controllers::context::{Context, Owner};
-use crate::controllers::failure::{Failure, Reason};
+use crate::controllers::failure::{Failure, Reason, until};
 use crate::schemas::manifest::{MANIFEST_KEY, Manifest};
 use crate::schemas::names;
-use crate::schemas::pack::data_hash;
-use crate::schemas::record::{DATA_HASH, ROLE_LABEL, Record, SETTINGS};
+use crate::schemas::pack::checksum;
+use crate::schemas::record::{CHECKSUM, CONTENT, Record, SETTINGS, TOOLKIT};
 
 /// The facts, and the connection they came through.
 #[derive(Default)]
@@ -27,6 +28,9 @@ pub struct Observation {
     /// Composio; None if it is not needed, or the cache has no usable API key.
     pub connection: Option<Arc<Connection<Owner>>>,
 }
+
+/// A sync that takes longer asks again what there is.
+const CATALOGUE_FRESH_FOR: Duration = Duration::from_mins(10);
 
 /// Gathers what `plan` needs to know about `subject`.
 pub async fn observe(
@@ -80,24 +84,30 @@ async fn look_around(
         let name = meta.metadata.name.clone().unwrap_or_default();
         if name == manifest_name {
             manifest_found = true;
-            let annotations = meta.metadata.annotations.as_ref();
-            observed.manifest_is_labelled = annotations
-                .and_then(|annotations| annotations.get(SETTINGS))
-                .is_some_and(|settings| *settings == subject.settings());
+            let settings = meta.metadata.annotations.as_ref();
+            let settings = settings.and_then(|annotations| annotations.get(SETTINGS));
+            let labels = config_maps.labels(Role::Manifest, None);
+            let found = meta.metadata.labels.clone().unwrap_or_default();
+            observed.manifest_is_labelled = settings == Some(&subject.settings())
+                && labels.iter().all(|(key, value)| found.get(key) == Some(value));
             observed.manifest = read_manifest(ctx, subject, config_maps, &remembered, &meta, &name).await?;
         } else {
             let sound = is_sound(ctx, subject, config_maps, &remembered, &meta, &name).await?;
+            let annotation = |key: &str| meta.metadata.annotations.as_ref()?.get(key).cloned();
             let record = meta.metadata.annotations.as_ref().and_then(Record::read);
-            let role = meta
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(ROLE_LABEL));
-            let is_head = role.is_some_and(|role| role == Role::Toolkit.as_str());
+            let role = match &record {
+                Some(_) => Role::Toolkit,
+                None => Role::Continuation,
+            };
+            let labels = config_maps.labels(role, annotation(TOOLKIT).as_deref());
+            let found = meta.metadata.labels.clone().unwrap_or_default();
+            let is_labelled = labels.iter().all(|(key, value)| found.get(key) == Some(value));
             observed.held.push(Held {
                 name,
-                record: record.filter(|_| is_head),
-                damaged: !sound,
+                record,
+                sha256: annotation(CONTENT),
+                damaged: !(sound && is_labelled),
+                terminating: meta.metadata.deletion_timestamp.is_some(),
             });
         }
     }
@@ -131,11 +141,8 @@ async fn is_sound(
     else {
         return Ok(false);
     };
-    let promised = metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(DATA_HASH));
-    let is_sound = promised == Some(&data_hash(&part));
+    let annotations = metadata.annotations.clone().unwrap_or_default();
+    let is_sound = annotations.get(CHECKSUM) == Some(&checksum(&part, &annotations));
     if is_sound {
         let version = metadata.resource_version.unwrap_or_default();
         ctx.schemas.note(subject.uid, |remembered| {
@@ -166,14 +173,9 @@ async fn read_manifest(
     let Some((metadata, part)) = found else {
         return Ok(None);
     };
-    let promised = metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(DATA_HASH));
-    let text = part
-        .data
-        .get(MANIFEST_KEY)
-        .filter(|_| promised == Some(&data_hash(&part)));
+    let annotations = metadata.annotations.clone().unwrap_or_default();
+    let is_sound = annotations.get(CHECKSUM) == Some(&checksum(&part, &annotations));
+    let text = part.data.get(MANIFEST_KEY).filter(|_| is_sound);
     let manifest: Option<Manifest> = text.and_then(|text| serde_json::from_str(text).ok());
     if let Some(manifest) = manifest.clone() {
         let version = metadata.resource_version.unwrap_or_default();
@@ -199,7 +201,8 @@ async fn ask_composio(
     let reference = subject.spec.api_key_secret_ref.as_ref();
     let connection = connect(ctx, owner, reference, subject.open_request()).await?;
     let under_way = ctx.schemas.recall(subject.uid).sync;
-    if let Some(sync) = under_way.filter(|sync| sync.asked == asked) {
+    let is_fresh = |sync: &Sync| sync.asked == asked && until(now, sync.started_at) < CATALOGUE_FRESH_FOR;
+    if let Some(sync) = under_way.filter(is_fresh) {
         observed.catalogue = Some(sync.catalogue);
         observed.failed = sync.failed;
         return Ok(connection);
@@ -245,6 +248,13 @@ async fn discover(
                     .promised
                     .unwrap_or(listing.items.len() + listing.skipped.len())
             ),
+        ));
+    }
+    // No project is without toolkits: this is no news but a failure.
+    if listing.items.is_empty() {
+        return Err(Failure::transient(
+            Reason::EmptyAnswer,
+            "Composio lists no toolkit at all; nothing is changed",
         ));
     }
     let mut calls = listing.pages + configs.as_ref().map_or(0, |configs| configs.pages);

@@ -107,8 +107,12 @@ pub struct Held {
     pub name: String,
     /// What its annotations tell; None for a continuation, and where they were edited beyond use.
     pub record: Option<Record>,
-    /// Its content is not what was written.
+    /// Hash of the tools that it holds a part of, as its annotations tell.
+    pub sha256: Option<String>,
+    /// Its content, labels or annotations are not what was written.
     pub damaged: bool,
+    /// It is about to be deleted, and something else holds it back.
+    pub terminating: bool,
 }
 
 /// What Composio offers.

@@ -16,11 +16,11 @@ use crate::api::composio_schema_cache::Discovery;
 use crate::api::conditions::whole_seconds;
 use crate::controllers::failure::{Failure, Reason, spread, until};
 use crate::controllers::retry;
-use crate::schemas::manifest::{Manifest, Stale};
+use crate::schemas::manifest::{Entry, Manifest, Stale};
 use crate::schemas::record::Record;
 
-/// How often an empty list of toolkits is looked at again before it is believed.
-const EMPTY_CONFIRMATIONS: i64 = 3;
+/// How often an empty list of auth configs is asked for again before it is believed: for some two minutes.
+const EMPTY_CONFIRMATIONS: i64 = 6;
 
 /// A cache whose ConfigMaps are edited again and again is repaired this often.
 const REPAIR_PAUSE: Duration = Duration::from_secs(10);
@@ -31,6 +31,8 @@ const LATEST: &str = "latest";
 /// One effect.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
+    /// Record in the status that a sync begins, and when: what it changes is told by that.
+    Begin,
     /// Read these toolkits and write their ConfigMaps.
     Fetch {
         /// What is missing, out of date or damaged.
@@ -153,17 +155,8 @@ fn needs_repair(subject: &Subject<'_>, observed: &Observed) -> bool {
         return subject.status.manifest.is_some();
     };
     let sound = sound(&observed.held);
-    // What was left out because it failed is not damage, and waits for its own time.
-    manifest
-        .toolkits
-        .iter()
-        .filter(|entry| entry.stale.is_none())
-        .any(|entry| {
-            entry
-                .config_maps
-                .iter()
-                .any(|name| !sound.contains(name.as_str()))
-        })
+    let is_whole = |entry: &Entry| is_whole(&entry.config_maps, &entry.sha256, &sound);
+    !manifest.toolkits.iter().all(is_whole)
 }
 
 /// Decides.
@@ -211,8 +204,12 @@ pub fn plan(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> Plan 
             done: wanted.len() - open.len(),
             total: wanted.len(),
         };
+        let step = match subject.status.progress {
+            Some(_) => Step::Fetch { toolkits: open },
+            None => Step::Begin,
+        };
         return Plan {
-            step: Some(Step::Fetch { toolkits: open }),
+            step: Some(step),
             phase,
             wake: None,
         };
@@ -261,12 +258,6 @@ fn select(
         .manifest
         .as_ref()
         .is_some_and(|manifest| !manifest.toolkits.is_empty());
-    if catalogue.toolkits.is_empty() {
-        return Err(Failure::transient(
-            Reason::EmptyAnswer,
-            "Composio lists no toolkit at all; nothing is changed",
-        ));
-    }
     if is_empty && had_some && confirmations(subject) < EMPTY_CONFIRMATIONS {
         return Err(Failure::transient(
             Reason::EmptyAnswer,
@@ -335,12 +326,19 @@ fn records(held: &[Held]) -> BTreeMap<&str, &Record> {
         .collect()
 }
 
-/// Names of the ConfigMaps that are as they were written.
-fn sound(held: &[Held]) -> BTreeSet<&str> {
+/// The ConfigMaps that are as they were written, and the hash of the tools that each holds a part of.
+fn sound(held: &[Held]) -> BTreeMap<&str, &str> {
     held.iter()
         .filter(|held| !held.damaged)
-        .map(|held| held.name.as_str())
+        .filter_map(|held| Some((held.name.as_str(), held.sha256.as_deref()?)))
         .collect()
+}
+
+/// Whether all parts of a toolkit are there, and parts of that content.
+fn is_whole(config_maps: &[String], sha256: &str, sound: &BTreeMap<&str, &str>) -> bool {
+    config_maps
+        .iter()
+        .all(|name| sound.get(name.as_str()) == Some(&sha256))
 }
 
 /// What failed in this sync, and what cannot succeed.
@@ -366,14 +364,11 @@ fn failures(
         .collect()
 }
 
-fn is_current(wanted: &Wanted, record: &Record, settings: &str, sound: &BTreeSet<&str>) -> bool {
+fn is_current(wanted: &Wanted, record: &Record, settings: &str, sound: &BTreeMap<&str, &str>) -> bool {
     record.settings == settings
         && (wanted.version.is_none() || record.version == wanted.version)
         && (wanted.updated_at.is_none() || record.updated_at == wanted.updated_at)
-        && record
-            .config_maps
-            .iter()
-            .all(|name| sound.contains(name.as_str()))
+        && is_whole(&record.config_maps, &record.sha256, sound)
 }
 
 fn manifest(
@@ -383,8 +378,14 @@ fn manifest(
     observed: &Observed,
     now: Timestamp,
 ) -> Manifest {
+    let sound = sound(&observed.held);
     let entries = wanted.keys().filter_map(|slug| {
-        let mut entry = records.get(slug.as_str())?.entry();
+        let record = records.get(slug.as_str())?;
+        // Nobody could read it.
+        if !is_whole(&record.config_maps, &record.sha256, &sound) {
+            return None;
+        }
+        let mut entry = record.entry();
         entry.stale = failed.get(slug).map(|failure| {
             let known = observed
                 .manifest
@@ -405,18 +406,16 @@ fn manifest(
 
 /// ConfigMaps that nobody needs any more. What belongs to a wanted toolkit that failed stays.
 fn leftovers(wanted: &BTreeMap<String, Wanted>, manifest: &Manifest, observed: &Observed) -> Vec<String> {
-    let named: BTreeSet<&str> = manifest.config_maps().collect();
-    let is_needed = |held: &Held| {
-        named.contains(held.name.as_str())
-            || held
-                .record
-                .as_ref()
-                .is_some_and(|record| wanted.contains_key(&record.toolkit))
-    };
+    let records = observed.held.iter().filter_map(|held| held.record.as_ref());
+    let of_wanted = records.filter(|record| wanted.contains_key(&record.toolkit));
+    let needed: BTreeSet<&str> = of_wanted
+        .flat_map(|record| record.config_maps.iter().map(String::as_str))
+        .chain(manifest.config_maps())
+        .collect();
     observed
         .held
         .iter()
-        .filter(|held| !is_needed(held))
+        .filter(|held| !held.terminating && !needed.contains(held.name.as_str()))
         .map(|held| held.name.clone())
         .collect()
 }

@@ -21,6 +21,10 @@ use crate::schemas::record::Record;
 
 /// Most toolkits that status names.
 const MAX_TOOLKITS: usize = 20;
+/// Most bytes that they take.
+const MAX_TOOLKITS_BYTES: usize = 3072;
+/// What the fields' names and the reason of one take.
+const OVERHEAD: usize = 80;
 /// Most breaking changes that status names.
 const MAX_BREAKING: usize = 10;
 /// Longest text about a toolkit or a change, in bytes.
@@ -207,6 +211,13 @@ fn note_result(
     let mut seen = std::collections::BTreeSet::new();
     all.retain(|one| seen.insert(one.toolkit.clone()));
     all.truncate(MAX_TOOLKITS);
+    let mut room = MAX_TOOLKITS_BYTES;
+    all.retain(|one| {
+        let texts = [one.version.as_deref(), one.message.as_deref()];
+        let size = texts.into_iter().flatten().map(str::len).sum::<usize>() + one.toolkit.len();
+        room = room.saturating_sub(size + OVERHEAD);
+        room > 0
+    });
     status.toolkit_statuses = all;
 }
 

@@ -1,9 +1,11 @@
 //! Tables for `plan`: one rule a case.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::ComposioSchemaCache;
+use crate::api::composio_schema_cache::SyncProgress;
 use crate::controllers::schema_cache::observed::Listed;
 use crate::schemas::pack::Encoding;
 
@@ -70,12 +72,25 @@ fn held(record: &Record) -> Held {
     Held {
         name: record.config_maps[0].clone(),
         record: Some(record.clone()),
+        sha256: Some(record.sha256.clone()),
         damaged: false,
+        terminating: false,
     }
 }
 
+/// The plan, once it is on record that a sync has begun if one has.
 fn decide(cache: &ComposioSchemaCache, observed: &Observed) -> Plan {
-    plan(&Subject::from(cache), observed, at(100))
+    let first = plan(&Subject::from(cache), observed, at(100));
+    if first.step != Some(Step::Begin) {
+        return first;
+    }
+    let mut begun = cache.clone();
+    begun.status.get_or_insert_default().progress = Some(SyncProgress {
+        started_at: Time(at(100)),
+        done: 0,
+        total: 1,
+    });
+    plan(&Subject::from(&begun), observed, at(100))
 }
 
 fn fetched(plan: &Plan) -> Vec<&str> {
@@ -288,20 +303,10 @@ fn an_empty_list_of_auth_configs_is_believed_only_after_some_looks() {
         matches!(decide(&first, &observed(&first)).phase, Phase::Failed(failure) if failure.reason == Reason::EmptyAnswer)
     );
     status["retry"] =
-        json!({"failures": 3, "lastFailureAt": "2026-01-01T00:00:00Z", "reason": "EmptyAnswer"});
+        json!({"failures": 6, "lastFailureAt": "2026-01-01T00:00:00Z", "reason": "EmptyAnswer"});
     let convinced = cache(&spec, &status);
     assert!(
         matches!(decide(&convinced, &observed(&convinced)).step, Some(Step::WriteManifest(m)) if m.toolkits.is_empty())
-    );
-
-    let mut nothing = observed(&convinced);
-    nothing.catalogue = Some(Catalogue {
-        configured: Some(BTreeSet::new()),
-        ..Catalogue::default()
-    });
-    assert!(
-        matches!(decide(&convinced, &nothing).phase, Phase::Failed(_)),
-        "a catalogue is never empty"
     );
 }
 
@@ -454,4 +459,68 @@ fn the_manifest_is_written_again_when_only_its_labels_are_old() {
         decide(&calm, &observed).step,
         Some(Step::WriteManifest(_))
     ));
+}
+
+/// Found when the operator was killed early in a sync, and nobody ever heard of a breaking change.
+#[test]
+fn that_a_sync_begins_is_on_record_before_it_changes_anything() {
+    let new = cache(&json!({"toolkits": {"noAuth": false}}), &json!({}));
+    let observed = Observed {
+        catalogue: Some(catalogue(&["github"])),
+        ..Observed::default()
+    };
+    let first = plan(&Subject::from(&new), &observed, at(100));
+    assert_eq!(first.step, Some(Step::Begin));
+    assert_eq!(first.phase, Phase::Syncing { done: 0, total: 1 });
+    assert_eq!(fetched(&decide(&new, &observed)), ["github"]);
+}
+
+/// Found when a part of an older version was restored from a backup: whole in itself, and of no use.
+#[test]
+fn parts_of_different_contents_are_no_toolkit() {
+    let calm = cache(&json!({"toolkits": {"noAuth": false}}), &synced_status());
+    let mut observed = settled(&calm, &[("github", "g1")]);
+    let parts = ["schemas-github", "schemas-github.2"].map(str::to_owned);
+    let mut record = record(&calm, "github", "g1");
+    record.config_maps = parts.to_vec();
+    observed.manifest = Some(Manifest::new(vec![record.entry()]));
+    let part = |name: &String, sha256: &str| Held {
+        name: name.clone(),
+        record: (*name == parts[0]).then(|| record.clone()),
+        sha256: Some(sha256.to_owned()),
+        damaged: false,
+        terminating: false,
+    };
+    observed.checked_at = Some(at(0));
+    let due = |observed: &Observed| is_due(&Subject::from(&calm), observed, at(100));
+    observed.held = parts.iter().map(|name| part(name, &record.sha256)).collect();
+    assert!(!due(&observed));
+    observed.held[1] = part(&parts[1], "another");
+    assert!(due(&observed));
+    observed.catalogue = Some(catalogue(&["github"]));
+    assert_eq!(fetched(&decide(&calm, &observed)), ["github"]);
+    // It cannot be had at the moment: nobody is led to what does not fit together, and nothing of it is deleted.
+    let down = Failure::transient(Reason::ComposioUnavailable, "down");
+    observed.failed.insert("github".to_owned(), down);
+    let Some(Step::WriteManifest(manifest)) = decide(&calm, &observed).step else {
+        panic!("the manifest names it no more");
+    };
+    assert_eq!(manifest.toolkits, []);
+    observed.manifest = Some(manifest);
+    assert_eq!(decide(&calm, &observed).step, None);
+}
+
+/// Found as deletions without end of a ConfigMap that a finalizer holds back.
+#[test]
+fn what_is_being_deleted_is_not_deleted_again() {
+    let calm = cache(&json!({"toolkits": {"noAuth": false}}), &synced_status());
+    let mut observed = settled(&calm, &[("github", "g1")]);
+    observed.catalogue = Some(catalogue(&["github"]));
+    observed.held.push(held(&record(&calm, "slack", "s1")));
+    let names = vec!["schemas-slack".to_owned()];
+    assert_eq!(decide(&calm, &observed).step, Some(Step::Delete { names }));
+    observed.held[1].terminating = true;
+    let plan = decide(&calm, &observed);
+    assert_eq!(plan.step, None);
+    assert!(matches!(plan.phase, Phase::Finished { .. }));
 }

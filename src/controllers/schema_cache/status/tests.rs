@@ -48,7 +48,9 @@ fn observed(records: &[Record]) -> Observed {
             .map(|record| Held {
                 name: record.config_maps[0].clone(),
                 record: Some(record.clone()),
+                sha256: Some(record.sha256.clone()),
                 damaged: false,
+                terminating: false,
             })
             .collect(),
         manifest: Some(Manifest::new(
@@ -308,18 +310,12 @@ fn status_stays_small_whatever_happens() {
         ..Drift::default()
     };
     let records: Vec<_> = (0..1000)
-        .map(|n| {
-            record(
-                &format!("toolkit_with_a_long_name_{n}"),
-                at(5),
-                Some(drift.clone()),
-            )
-        })
+        .map(|n| record(&format!("{n:0>128}"), at(5), Some(drift.clone())))
         .collect();
     let failed = (0..1000)
         .map(|n| {
             (
-                format!("toolkit_with_a_long_name_{n}"),
+                format!("{n:0>128}"),
                 Failure::transient(Reason::IncompleteAnswer, long.clone()),
             )
         })
