@@ -6,6 +6,7 @@
 )]
 
 mod admission;
+mod cache_races;
 mod crashes;
 mod examples;
 mod harness;

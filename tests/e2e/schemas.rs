@@ -21,15 +21,15 @@ use crate::harness::{PATIENCE, World};
 
 /// Everything this cache needs to be quick about in tests is on request; the interval is never waited for.
 impl World {
-    fn caches(&self) -> Api<ComposioSchemaCache> {
+    pub fn caches(&self) -> Api<ComposioSchemaCache> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    fn config_maps(&self) -> Api<ConfigMap> {
+    pub fn config_maps(&self) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    async fn cache(&self, name: &str, spec: Value) -> kube::Result<ComposioSchemaCache> {
+    pub async fn cache(&self, name: &str, spec: Value) -> kube::Result<ComposioSchemaCache> {
         let object = json!({ "metadata": { "name": name }, "spec": spec });
         let object = serde_json::from_value(with_type(object)).unwrap();
         self.caches().create(&PostParams::default(), &object).await
@@ -39,7 +39,7 @@ impl World {
         self.caches().create(&PostParams::default(), cache).await.unwrap()
     }
 
-    async fn cache_is(
+    pub async fn cache_is(
         &self,
         name: &str,
         what: &str,
@@ -76,7 +76,7 @@ impl World {
         .await
     }
 
-    async fn versions(&self) -> BTreeMap<String, String> {
+    pub async fn versions(&self) -> BTreeMap<String, String> {
         let selector = ListParams::default().labels("composio-operator.dev/schema-cache");
         let maps = self.config_maps().list(&selector).await.unwrap();
         maps.into_iter()
