@@ -1,15 +1,15 @@
-//! After the story: everything stays up, for whoever wants to try it.
+//! After the stories: everything stays up, for whoever wants to try it.
 
 use anyhow::Result;
 
 use super::narrator::Narrator;
 use super::stage::{NAMESPACE, Stage};
-use super::story;
+use super::{schemas, story};
 
 /// Applies the example again, says what can be tried, and never returns but with an error.
 pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
     narrator.command(&format!("kubectl apply -f {}", story::EXAMPLE));
-    narrator.output(&story::apply(stage).await?);
+    narrator.output(&stage.apply(story::EXAMPLE).await?);
     narrator.say(&format!(
         r#"It is yours now. In another terminal:
 
@@ -29,6 +29,10 @@ pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
                                  (then let the link expire: the account behind the lost answer is found by its alias)
    See every call                curl -s $SIM/_sim/log
    Conditions and events         kubectl describe rdc {name}
+   Read the manifest             kubectl get cm {manifest} -o jsonpath='{{.data.manifest\.json}}'
+   Another toolkit changes       curl -s -d '{{"add": 1}}' $SIM/_sim/toolkits/hackernews/release
+                                 kubectl annotate csc {cache} composio-operator.dev/requested-at="$(date +%s)" --overwrite
+   Somebody spoils a ConfigMap   kubectl delete cm {schemas}     (it is back at once)
    What is refused               kubectl patch rdc {name} --type=merge -p '{{"spec": {{"userId": "mallory"}}}}'
    Who leads                     kubectl get lease -n {namespace}
 
@@ -37,6 +41,9 @@ Logs are in {logs}. Ctrl-C stops everything and removes it."#,
         path = stage.path()?.display(),
         composio = stage.composio,
         name = story::NAME,
+        cache = schemas::NAME,
+        manifest = schemas::MANIFEST,
+        schemas = schemas::CHANGING_MAP,
         namespace = NAMESPACE,
         logs = stage.plane.logs_directory().display(),
     ));

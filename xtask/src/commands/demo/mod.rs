@@ -3,6 +3,7 @@
 mod encore;
 mod narrator;
 mod person;
+mod schemas;
 mod stage;
 mod story;
 mod view;
@@ -34,7 +35,9 @@ pub struct Args {
 /// left running.
 pub async fn run(args: &Args) -> Result<()> {
     let narrator = Narrator::for_stdout();
-    narrator.title("composio-operator: one Reddit account, from a YAML file to connected and gone again");
+    narrator.title(
+        "composio-operator: one Reddit account, from a YAML file to connected and gone again; and the schemas of all tools",
+    );
     // Before signals are caught, so that Ctrl-C ends a build at once.
     eprintln!("Building the operator and the simulator ...");
     let programs = Programs::build()?;
@@ -50,7 +53,7 @@ pub async fn run(args: &Args) -> Result<()> {
         () = interruption.wait() => return Err(interrupted()),
     };
     let told = tokio::select! {
-        told = story::tell(&stage, &narrator, args.manual) => told,
+        told = tell(&stage, &narrator, args.manual) => told,
         failure = stage.failure() => Err(anyhow!(failure)),
         () = interruption.wait() => return Err(interrupted()),
     };
@@ -74,6 +77,12 @@ pub async fn run(args: &Args) -> Result<()> {
     }
     narrator.say("Everything is stopped and removed.");
     Ok(())
+}
+
+/// Both stories.
+async fn tell(stage: &Stage, narrator: &Narrator, manual: bool) -> Result<()> {
+    story::tell(stage, narrator, manual).await?;
+    schemas::tell(stage, narrator).await
 }
 
 /// Whether to leave everything running: as asked on the command line or, in a terminal, when asked now.

@@ -1,4 +1,4 @@
-//! The story itself: declare, connect, look, delete.
+//! The story of a connection: declare, connect, look, delete.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use xtask::workspace;
 use super::narrator::Narrator;
 use super::person;
 use super::stage::{Account, NAMESPACE, PATIENCE, Stage, TENANT};
-use super::view::View;
+use super::view::{CONNECTIONS, View};
 
 /// The example that is applied, from the root of the workspace.
 pub const EXAMPLE: &str = "examples/redditconnection.yaml";
@@ -25,7 +25,7 @@ const LINK_LIFETIME: Duration = Duration::from_mins(10);
 /// Tells it. With `manual` the person at the keyboard opens the link.
 pub async fn tell(stage: &Stage, narrator: &Narrator, manual: bool) -> Result<()> {
     introduce(stage, narrator)?;
-    let mut view = View::open(stage)?;
+    let mut view = View::open(stage, CONNECTIONS)?;
     declare(stage, narrator, &mut view).await?;
     if manual {
         connect_by_hand(stage, narrator, &mut view).await?;
@@ -67,22 +67,20 @@ fn introduce(stage: &Stage, narrator: &Narrator) -> Result<()> {
 
 async fn declare(stage: &Stage, narrator: &Narrator, view: &mut View) -> Result<()> {
     narrator.act(1, "You declare whom to connect");
-    narrator.command(&format!("cat {EXAMPLE}"));
-    let example = workspace::root().join(EXAMPLE);
-    narrator.output(&std::fs::read_to_string(&example).with_context(|| format!("cannot read {EXAMPLE}"))?);
-    narrator.command(&format!("kubectl apply -f {EXAMPLE}"));
-    narrator.output(&apply(stage).await?);
+    apply(stage, narrator, EXAMPLE).await?;
     narrator.command("kubectl get rdc --watch");
     view.until(narrator, &["pending", "AwaitingConsent"], PATIENCE)
         .await
 }
 
-/// Applies the example, and returns what kubectl says.
-pub async fn apply(stage: &Stage) -> Result<String> {
-    let example = workspace::root().join(EXAMPLE);
-    let filename = format!("--filename={}", example.display());
-    let arguments = ["apply", &filename, "--namespace", TENANT];
-    stage.plane.kubectl(arguments).await?.ok()
+/// Shows an example and applies it.
+pub async fn apply(stage: &Stage, narrator: &Narrator, example: &str) -> Result<()> {
+    narrator.command(&format!("cat {example}"));
+    let path = workspace::root().join(example);
+    narrator.output(&std::fs::read_to_string(&path).with_context(|| format!("cannot read {example}"))?);
+    narrator.command(&format!("kubectl apply -f {example}"));
+    narrator.output(&stage.apply(example).await?);
+    Ok(())
 }
 
 async fn connect(stage: &Stage, narrator: &Narrator, view: &mut View) -> Result<()> {
