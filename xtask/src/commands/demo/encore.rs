@@ -1,15 +1,16 @@
-//! After the stories: everything stays up, for whoever wants to try it.
+//! After the story: everything stays up, for whoever wants to try it.
 
 use anyhow::Result;
 
+use super::connection;
 use super::narrator::Narrator;
+use super::schemas;
 use super::stage::{NAMESPACE, Stage};
-use super::{schemas, story};
 
 /// Applies the example again, says what can be tried, and never returns but with an error.
 pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
-    narrator.command(&format!("kubectl apply -f {}", story::EXAMPLE));
-    narrator.output(&stage.apply(story::EXAMPLE).await?);
+    narrator.command(&format!("kubectl apply -f {}", connection::EXAMPLE));
+    narrator.output(&stage.apply(connection::EXAMPLE).await?);
     narrator.say(&format!(
         r#"It is yours now. In another terminal:
 
@@ -40,7 +41,7 @@ Logs are in {logs}. Ctrl-C stops everything and removes it."#,
         kubeconfig = stage.plane.kubeconfig_path().display(),
         path = stage.path()?.display(),
         composio = stage.composio,
-        name = story::NAME,
+        name = connection::NAME,
         cache = schemas::NAME,
         manifest = schemas::MANIFEST,
         schemas = schemas::CHANGING_MAP,
