@@ -12,7 +12,7 @@ pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
     narrator.command(&format!("kubectl apply -f {}", connection::EXAMPLE));
     narrator.output(&stage.apply(connection::EXAMPLE).await?);
     narrator.say(&format!(
-        r#"It is yours now. In another terminal:
+        r#"They are yours now, {name} and the schemas. In another terminal:
 
    export KUBECONFIG={kubeconfig}
    export PATH="{path}:$PATH"
