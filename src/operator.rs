@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::{ComposioSchemaCache, RedditConnection};
+use crate::api::{ComposioSchemaCache, GROUP, RedditConnection};
 use crate::composio::{CallObserver, ReaderOptions, Registry};
 use crate::controllers::auth_configs::AuthConfigs;
 use crate::controllers::context::{Context, Requests};
@@ -122,7 +122,7 @@ async fn work(
         .filter(|key| !key.trim().is_empty());
     let own_key = own_key.map(|key| SecretString::from(key.trim().to_owned()));
     let reporter = Reporter {
-        controller: crate::controllers::reddit_connection::FIELD_MANAGER.to_owned(),
+        controller: format!("{GROUP}/{}", env!("CARGO_PKG_NAME")),
         instance: Some(settings.instance()),
     };
     let shared_with = SharedWith::from_names(&settings.shared_key_namespaces);

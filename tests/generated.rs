@@ -6,9 +6,17 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::Path;
 
-use composio_operator::api::custom_resource_definitions;
+use composio_operator::api::{
+    ComposioSchemaCache, ComposioSchemaCacheSpec, RedditConnection, RedditConnectionSpec,
+    custom_resource_definitions,
+};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 fn generated() -> BTreeMap<String, String> {
     custom_resource_definitions()
@@ -53,4 +61,37 @@ fn crds_are_what_the_types_say() {
 #[test]
 fn the_chart_carries_the_same_crds() {
     is_current("charts/composio-operator/crd-files");
+}
+
+/// The value as the API server stores it: with the schema's defaults filled in.
+fn defaulted(schema: &Value, mut value: Value) -> Value {
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    for (name, property) in properties {
+        let given = value.get(name).or(property.get("default")).cloned();
+        if let Some(given) = given {
+            value[name] = defaulted(property, given);
+        }
+    }
+    value
+}
+
+/// The operator may see objects from before a field had its default.
+#[test]
+fn the_api_server_and_the_operator_fill_in_the_same_defaults() {
+    fn same<T: DeserializeOwned + PartialEq + Debug>(crd: &CustomResourceDefinition, given: &Value) {
+        let crd = serde_json::to_value(crd).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let stored = defaulted(schema, given.clone());
+        assert_ne!(&stored, given, "there are defaults");
+        let (stored, given): (T, T) = (
+            serde_json::from_value(stored).unwrap(),
+            serde_json::from_value(given.clone()).unwrap(),
+        );
+        assert_eq!(stored, given);
+    }
+    same::<RedditConnectionSpec>(
+        &RedditConnection::crd(),
+        &json!({ "userId": "u", "apiKeySecretRef": { "name": "composio" } }),
+    );
+    same::<ComposioSchemaCacheSpec>(&ComposioSchemaCache::crd(), &json!({}));
 }

@@ -14,9 +14,10 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, UseTree};
 
 /// Files of a controller that decide. Those marked must exist.
-const PURE: [(&str, bool); 4] = [
+const PURE: [(&str, bool); 5] = [
     ("plan.rs", true),
     ("status.rs", true),
+    ("announcements.rs", false),
     ("observed.rs", false),
     ("phase.rs", false),
 ];

@@ -77,12 +77,8 @@ pub struct ComposioSchemaCacheSpec {
     /// How often Composio is asked for changes, from 1m to 720h. Up to a tenth is added, differently for each object, so
     /// that many caches do not ask at once.
     #[serde(default = "default_refresh_interval")]
-    #[schemars(
-        with = "String",
-        length(max = 32),
-        regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")
-    )]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('720h')").message("refreshInterval must be between 1m and 720h"))]
+    #[schemars(with = "String", length(max = 32), extend("default" = "6h"))]
+    #[x_kube(validation = Rule::new(r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('720h')").message("refreshInterval must be a duration such as 6h or 1m30s, between 1m and 720h"))]
     pub refresh_interval: Duration,
 
     /// The ConfigMaps that are written.
@@ -404,8 +400,8 @@ pub struct DriftStatus {
     /// Tools that may break their callers: gone, or an input became required, or an output vanished.
     pub breaking: i64,
 
-    /// The breaking changes in words, at most 10. More, and the names of all other tools that changed, are in the annotation
-    /// composio-operator.dev/drift of each toolkit's ConfigMap.
+    /// The breaking changes in words, at most 10. More of them, and the names of the tools that were added, removed and
+    /// changed, are in the annotation composio-operator.dev/drift of each toolkit's first ConfigMap, at most 50 of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub breaking_changes: Vec<String>,

@@ -138,6 +138,7 @@ pub struct RedditConnectionSpec {
 
     /// How often Composio is asked about the account.
     #[serde(default)]
+    #[schemars(extend("default" = {}))]
     pub polling: PollingSpec,
 
     /// true stops all work on this object; deletion still works.
@@ -207,42 +208,26 @@ pub enum LinkPublication {
 pub struct PollingSpec {
     /// Interval while a person is expected to finish, from 1s to 1h.
     #[serde(default = "default_fast")]
-    #[schemars(
-        with = "String",
-        length(max = 32),
-        regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")
-    )]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1h')").message("polling.fast must be between 1s and 1h"))]
+    #[schemars(with = "String", length(max = 32), extend("default" = "4s"))]
+    #[x_kube(validation = Rule::new(r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')").message("polling.fast must be a duration such as 4s or 1m30s, between 1s and 1h"))]
     pub fast: Duration,
 
     /// How long after the link was made the fast interval holds, up to 24h.
     #[serde(default = "default_fast_for")]
-    #[schemars(
-        with = "String",
-        length(max = 32),
-        regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")
-    )]
-    #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("polling.fastFor must be at most 24h"))]
+    #[schemars(with = "String", length(max = 32), extend("default" = "2m"))]
+    #[x_kube(validation = Rule::new(r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) <= duration('24h')").message("polling.fastFor must be a duration such as 2m or 1m30s, at most 24h"))]
     pub fast_for: Duration,
 
     /// Interval after that, from 1s to 24h.
     #[serde(default = "default_slow")]
-    #[schemars(
-        with = "String",
-        length(max = 32),
-        regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")
-    )]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("polling.slow must be between 1s and 24h"))]
+    #[schemars(with = "String", length(max = 32), extend("default" = "30s"))]
+    #[x_kube(validation = Rule::new(r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("polling.slow must be a duration such as 30s or 1m30s, between 1s and 24h"))]
     pub slow: Duration,
 
     /// Interval once nothing is expected to change, from 1s to 24h.
     #[serde(default = "default_settled")]
-    #[schemars(
-        with = "String",
-        length(max = 32),
-        regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$")
-    )]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("polling.settled must be between 1s and 24h"))]
+    #[schemars(with = "String", length(max = 32), extend("default" = "5m"))]
+    #[x_kube(validation = Rule::new(r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("polling.settled must be a duration such as 5m or 1m30s, between 1s and 24h"))]
     pub settled: Duration,
 }
 

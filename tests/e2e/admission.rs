@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::World;
+use crate::harness::{PATIENCE, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_specs_are_refused_with_the_reason() {
@@ -26,7 +26,7 @@ async fn bad_specs_are_refused_with_the_reason() {
         (json!({"managementPolicy": "Sometimes"}), "managementPolicy"),
         (
             json!({"polling": {"fast": "10ms"}}),
-            "polling.fast must be between 1s and 1h",
+            "polling.fast must be a duration such as 4s or 1m30s, between 1s and 1h",
         ),
         (json!({"polling": {"settled": "soon"}}), "polling.settled"),
         (json!({"link": {"renewals": -1}}), "renewals"),
@@ -109,8 +109,7 @@ async fn every_field_is_explained_and_the_examples_apply() {
             &["namePrefix", "refreshInterval", "breakingChanges"][..],
         ),
     ] {
-        let explained = world.plane.kubectl(["explain", resource, "--recursive"]).await;
-        let explained = explained.unwrap().ok().unwrap();
+        let explained = explained(&world, resource).await;
         for field in fields {
             assert!(explained.contains(field), "{explained}");
         }
@@ -142,6 +141,26 @@ async fn every_field_is_explained_and_the_examples_apply() {
         .await
         .unwrap();
     assert!(applied.success, "{}", applied.stderr);
+}
+
+/// What `kubectl explain` prints. The API server publishes the texts of a CRD some time after it serves its objects.
+async fn explained(world: &World, resource: &str) -> String {
+    let published = async {
+        loop {
+            let answer = world
+                .plane
+                .kubectl(["explain", resource, "--recursive"])
+                .await
+                .unwrap();
+            if answer.success {
+                return answer.stdout;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, published)
+        .await
+        .expect("the texts are published")
 }
 
 fn find_undocumented(schema: &Value, path: &str, found: &mut Vec<String>) {

@@ -109,7 +109,8 @@ impl World {
         Self::with(Config::default()).await
     }
 
-    pub async fn with(config: Config) -> Self {
+    /// A world whose Composio accepts the operator's own key, and those of `config`.
+    pub async fn with(mut config: Config) -> Self {
         let plane = plane().await;
         let namespace = format!("e2e-{}", NAMESPACES.fetch_add(1, Ordering::Relaxed));
         let release = Release {
@@ -118,8 +119,8 @@ impl World {
             watch_namespaces: &[&namespace],
         };
         let kubeconfig = xtask::installation::grant(plane, release).await.unwrap();
-        let keys = vec![composio_sim::ApiKey::new(KEY)];
-        let simulator = Simulator::start(Config { keys, ..config }).await.unwrap();
+        config.keys.push(composio_sim::ApiKey::new(KEY));
+        let simulator = Simulator::start(config).await.unwrap();
         Self {
             plane,
             client: client(&plane.kubeconfig_path()).await,

@@ -7,8 +7,10 @@
 
 mod admission;
 mod crashes;
+mod examples;
 mod harness;
 mod lifecycle;
 mod process;
+mod races;
 mod schemas;
 mod trouble;

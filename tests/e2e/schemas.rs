@@ -35,6 +35,10 @@ impl World {
         self.caches().create(&PostParams::default(), &object).await
     }
 
+    pub async fn created(&self, cache: &ComposioSchemaCache) -> ComposioSchemaCache {
+        self.caches().create(&PostParams::default(), cache).await.unwrap()
+    }
+
     async fn cache_is(
         &self,
         name: &str,
@@ -54,13 +58,13 @@ impl World {
         found.unwrap().unwrap()
     }
 
-    async fn cache_becomes(&self, name: &str, state: CacheState) -> ComposioSchemaCache {
+    pub async fn cache_becomes(&self, name: &str, state: CacheState) -> ComposioSchemaCache {
         self.cache_is(name, state.as_str(), |status| status.state == Some(state))
             .await
     }
 
     /// Asks for a sync now and waits until it has been done.
-    async fn refreshed(&self, name: &str, token: &str) -> ComposioSchemaCache {
+    pub async fn refreshed(&self, name: &str, token: &str) -> ComposioSchemaCache {
         let patch = json!({ "metadata": { "annotations": { REQUESTED_AT_ANNOTATION: token } } });
         self.caches()
             .patch(name, &PatchParams::default(), &Patch::Merge(patch))

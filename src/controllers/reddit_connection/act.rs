@@ -12,7 +12,7 @@ use super::identity::{self, Identity};
 use super::link_secret::{self, Contents};
 use super::observed::Subject;
 use super::plan::{Doomed, Step};
-use super::status::{Acted, Published};
+use super::status::{Acted, Disposal, Published};
 use crate::api::reddit_connection::{FINALIZER, LinkPublication, RedditConnection};
 use crate::composio::{
     Account, AccountStatus, Client, Connection, Deletion, ExecuteRequest, LinkRequest, Priority, Sight,
@@ -228,11 +228,8 @@ async fn delete_account(
         Ok(Some(account))
             if role == Doomed::Current && !subject.is_adopted() && subject.is_of_another(&account) =>
         {
-            tracing::warn!(
-                account = id,
-                "the account in status is not this object's, so it is left alone"
-            );
-            return Acted::Deleted { role };
+            let outcome = Disposal::LeftAlone;
+            return Acted::Deleted { role, outcome };
         }
         Ok(_) => {}
         Err(error) => return failed(error),
@@ -242,7 +239,14 @@ async fn delete_account(
             Reason::NoEffect,
             "Composio still lists an account that is deleted; looking again",
         )),
-        Ok(Deletion::Deleted | Deletion::AlreadyGone) => Acted::Deleted { role },
+        Ok(Deletion::Deleted) => Acted::Deleted {
+            role,
+            outcome: Disposal::Deleted,
+        },
+        Ok(Deletion::AlreadyGone) => Acted::Deleted {
+            role,
+            outcome: Disposal::WasGone,
+        },
         Err(error) => failed(error),
     }
 }

@@ -11,7 +11,7 @@ use super::fixtures::{AUTH_CONFIG, account, at, auth_config, object, requested};
 use super::identity::Identity;
 use super::observed::{AccountView, LinkSecret, Observed, Subject, attempt_of};
 use super::plan::{self, Step};
-use super::status::{Acted, Published, next_status};
+use super::status::{Acted, Disposal, Published, next_status};
 use crate::api::RedditConnection;
 use crate::api::conditions::kstatus_violation;
 use crate::api::reddit_connection::{ConnectionState, FINALIZER};
@@ -214,7 +214,10 @@ impl World {
             },
             Step::DeleteAccount { id, role, .. } => {
                 self.accounts.remove(id);
-                Acted::Deleted { role: *role }
+                Acted::Deleted {
+                    role: *role,
+                    outcome: Disposal::Deleted,
+                }
             }
             Step::SetEnabled { id, enabled } => {
                 let account = self.accounts.get_mut(id).unwrap();

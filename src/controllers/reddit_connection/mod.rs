@@ -4,6 +4,7 @@
 //! has no step left. Everything that must survive a crash is in status before the next remote call.
 
 pub mod act;
+pub mod announcements;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
@@ -229,7 +230,7 @@ async fn announce(
             .failure(Controller::RedditConnection, failure.reason.as_str());
     }
     let regarding = object.object_ref(&());
-    for told in status::announcements(Subject::from(object).is_managed(), old, new, plan, acted) {
+    for told in announcements::of_change(Subject::from(object).is_managed(), old, new, plan, acted) {
         ctx.announce(&regarding, "Reconcile", &told).await;
     }
 }

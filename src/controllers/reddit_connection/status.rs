@@ -6,13 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::identity::{Identity, profile_url};
 use super::observed::{AccountView, Observed, Subject};
 use super::phase::{CREDENTIAL_REJECTED, Phase, Verdict};
-use super::plan::{Doomed, Plan, Step};
+use super::plan::{Doomed, Plan};
 use crate::api::conditions::{self, READY, RECONCILING, STALLED, Truth, truncated, whole_seconds};
 use crate::api::reddit_connection::{
     CONNECTED, IdentityStatus, LinkStatus, REAUTH_REQUIRED, RedditConnectionStatus, USABLE,
 };
 use crate::composio::{Account, AccountStatus};
-use crate::controllers::announcement::Announcement;
 use crate::controllers::failure::{Class, Failure, Reason};
 use crate::controllers::retry;
 
@@ -57,10 +56,12 @@ pub enum Acted {
         /// The Secret made for its link, if there is one.
         secret_name: Option<String>,
     },
-    /// An account is gone at Composio.
+    /// An account is not this object's any more.
     Deleted {
         /// What it was to the object.
         role: Doomed,
+        /// What became of it.
+        outcome: Disposal,
     },
     /// The account is enabled or disabled.
     EnabledSet {
@@ -75,6 +76,17 @@ pub enum Acted {
     Refreshed,
     /// The step failed.
     Failed(Failure),
+}
+
+/// What became of an account that was to be deleted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Disposal {
+    /// It is deleted at Composio.
+    Deleted,
+    /// Somebody else had deleted it.
+    WasGone,
+    /// It turned out to belong to somebody else.
+    LeftAlone,
 }
 
 /// Where a link was put.
@@ -188,7 +200,12 @@ fn note_account(
 
 fn note_effect(status: &mut RedditConnectionStatus, acted: &Acted, now: Timestamp) {
     match acted {
-        Acted::Nothing | Acted::Done | Acted::Deleted { role: Doomed::Stray } | Acted::Failed(_) => {}
+        Acted::Nothing
+        | Acted::Done
+        | Acted::Deleted {
+            role: Doomed::Stray, ..
+        }
+        | Acted::Failed(_) => {}
         Acted::Begun {
             attempt,
             auth_config_id,
@@ -239,6 +256,7 @@ fn note_effect(status: &mut RedditConnectionStatus, acted: &Acted, now: Timestam
         }
         Acted::Deleted {
             role: Doomed::Current,
+            ..
         } => {
             status.connected_account_id = None;
             status.link = None;
@@ -418,69 +436,4 @@ fn note_usability(status: &mut RedditConnectionStatus, acted: &Acted, generation
         Some(generation),
         now,
     );
-}
-
-/// What people should be told about the way from `old` to `new`.
-pub fn announcements(
-    managed: bool,
-    old: &RedditConnectionStatus,
-    new: &RedditConnectionStatus,
-    plan: &Plan,
-    acted: &Acted,
-) -> Vec<Announcement> {
-    let tell = |warning, reason, note: String| Announcement {
-        warning,
-        reason,
-        note,
-    };
-    let mut told = vec![];
-    match (acted, &plan.step) {
-        (Acted::LinkCreated { account_id, published, .. }, _) => told.push(tell(
-            false,
-            "LinkCreated",
-            match published {
-                Published::Secret(name) => format!("made a link for account {account_id}; it is in Secret {name}, key url"),
-                Published::Status(_) => format!("made a link for account {account_id}; it is in status.link"),
-            },
-        )),
-        (Acted::Adopted { account, .. }, _) => {
-            told.push(tell(false, "AccountAdopted", format!("found account {} by its alias", account.id)));
-        }
-        (Acted::Deleted { .. }, Some(Step::DeleteAccount { id, revoke, .. })) => {
-            let how = if *revoke { "deleted and revoked" } else { "deleted" };
-            told.push(tell(false, "AccountDeleted", format!("{how} account {id} at Composio")));
-        }
-        (Acted::EnabledSet { enabled }, _) => {
-            let (reason, how) = if *enabled { ("AccountEnabled", "enabled") } else { ("AccountDisabled", "disabled") };
-            told.push(tell(false, reason, format!("{how} the account at Composio")));
-        }
-        (Acted::Done, Some(Step::RemoveFinalizer { abandoned: Some(reason) })) => told.push(tell(
-            true,
-            "CleanupAbandoned",
-            format!("gave up cleaning the account at Composio after many tries ({reason}); it may still exist there"),
-        )),
-        _ => {}
-    }
-    if old.display_name.is_none()
-        && let Some(name) = &new.display_name
-    {
-        told.push(tell(
-            false,
-            "IdentityResolved",
-            format!("the account is u/{name}"),
-        ));
-    }
-    let ready = |status: &RedditConnectionStatus| {
-        conditions::find(&status.conditions, READY).map(|c| (c.reason.clone(), c.status.clone()))
-    };
-    let phase = final_phase(plan, acted);
-    if ready(old) != ready(new)
-        && let Some(verdict) = phase.verdict(old, managed)
-    {
-        let troubled = verdict.stalled
-            || verdict.ready == Truth::Unknown
-            || matches!(phase, Phase::Trouble(_) | Phase::Failed(_));
-        told.push(tell(troubled, verdict.reason, verdict.message));
-    }
-    told
 }

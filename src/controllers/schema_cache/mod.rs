@@ -4,6 +4,7 @@
 //! ConfigMaps at once; the manifest follows when nothing is left to fetch, and then what it does not name is deleted.
 
 pub mod act;
+pub mod announcements;
 pub mod config_maps;
 pub mod memory;
 pub mod observe;
@@ -209,7 +210,7 @@ async fn announce(
             .failure(Controller::ComposioSchemaCache, failure.reason.as_str());
     }
     let regarding = object.object_ref(&());
-    for told in status::announcements(old, &new, phase) {
+    for told in announcements::of_change(old, &new, phase) {
         ctx.announce(&regarding, "Sync", &told).await;
     }
 }

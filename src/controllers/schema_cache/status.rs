@@ -12,7 +12,6 @@ use crate::api::composio_schema_cache::{
     COMPLETE, CacheState, ComposioSchemaCacheStatus, DriftStatus, SyncProgress, ToolkitStatus,
 };
 use crate::api::conditions::{self, READY, RECONCILING, STALLED, Truth, truncated, whole_seconds};
-use crate::controllers::announcement::Announcement;
 use crate::controllers::failure::{Class, Failure, Reason};
 use crate::controllers::retry;
 use crate::schemas::drift::Drift;
@@ -256,7 +255,7 @@ fn sum<'a>(drifts: impl Iterator<Item = &'a Drift>) -> DriftStatus {
 }
 
 /// The failure that decides when the failing toolkits are tried again, in words about all of them.
-fn worst(failed: &BTreeMap<String, Failure>) -> Option<Failure> {
+pub fn worst(failed: &BTreeMap<String, Failure>) -> Option<Failure> {
     let rank = |failure: &Failure| match failure.class {
         Class::Transient => 0,
         Class::Waiting => 1,
@@ -425,62 +424,6 @@ impl Verdict {
 
 fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// The events that follow from a change of the status.
-pub fn announcements(
-    old: &ComposioSchemaCacheStatus,
-    new: &ComposioSchemaCacheStatus,
-    phase: &Phase,
-) -> Vec<Announcement> {
-    let mut told = Vec::new();
-    let failure = match phase {
-        Phase::Failed(failure) => Some(failure.clone()),
-        Phase::Finished { failed } => worst(failed),
-        _ => None,
-    };
-    if matches!(phase, Phase::Finished { .. }) {
-        if new.content_hash != old.content_hash {
-            told.push(Announcement {
-                warning: false,
-                reason: "Synced",
-                note: format!(
-                    "{} tools of {} toolkits are cached",
-                    new.tools.unwrap_or_default(),
-                    new.toolkits.unwrap_or_default()
-                ),
-            });
-        }
-        if let Some(drift) = new
-            .drift
-            .as_ref()
-            .filter(|drift| drift.breaking > 0 && new.drift != old.drift)
-        {
-            told.push(Announcement {
-                warning: true,
-                reason: "BreakingChange",
-                note: format!(
-                    "{} tools changed in a way that may break their callers: {}",
-                    drift.breaking,
-                    drift.breaking_changes.join("; ")
-                ),
-            });
-        }
-    }
-    if let Some(failure) = failure.filter(|failure| is_news(old, failure.reason)) {
-        told.push(Announcement {
-            warning: true,
-            reason: failure.reason.as_str(),
-            note: failure.message,
-        });
-    }
-    told
-}
-
-fn is_news(old: &ComposioSchemaCacheStatus, reason: Reason) -> bool {
-    old.retry
-        .as_ref()
-        .is_none_or(|retry| retry.reason != reason.as_str())
 }
 
 #[cfg(test)]

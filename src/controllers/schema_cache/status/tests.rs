@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::ComposioSchemaCache;
+use crate::controllers::schema_cache::announcements;
 use crate::controllers::schema_cache::observed::Held;
 use crate::schemas::drift::Counts;
 use crate::schemas::manifest::Entry;
@@ -342,7 +343,7 @@ fn news_is_told_once() {
     let phase = Phase::Finished { failed };
     let observed = observed(&[record("reddit", at(0), None)]);
     let first = next(&json!({}), &observed, phase.clone(), at(10));
-    let told: Vec<_> = announcements(&ComposioSchemaCacheStatus::default(), &first, &phase)
+    let told: Vec<_> = announcements::of_change(&ComposioSchemaCacheStatus::default(), &first, &phase)
         .into_iter()
         .map(|told| told.reason)
         .collect();
@@ -353,5 +354,5 @@ fn news_is_told_once() {
         phase.clone(),
         at(20),
     );
-    assert_eq!(announcements(&first, &second, &phase), []);
+    assert_eq!(announcements::of_change(&first, &second, &phase), []);
 }

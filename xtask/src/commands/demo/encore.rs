@@ -30,10 +30,11 @@ pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
                                  (then let the link expire: the account behind the lost answer is found by its alias)
    See every call                curl -s $SIM/_sim/log
    Conditions and events         kubectl describe rdc {name}
-   Read the manifest             kubectl get cm {manifest} -o jsonpath='{{.data.manifest\.json}}'
+   Read the list of schemas      kubectl get cm {manifest} -o jsonpath='{{.data.manifest\.json}}'
    Another toolkit changes       curl -s -d '{{"add": 1}}' $SIM/_sim/toolkits/hackernews/release
                                  kubectl annotate csc {cache} composio-operator.dev/requested-at="$(date +%s)" --overwrite
-   Somebody spoils a ConfigMap   kubectl delete cm {schemas}     (it is back at once)
+   Somebody spoils a ConfigMap   kubectl patch cm {schemas} --type=merge -p '{{"data": {{"tools.json": "[]"}}}}'
+                                 (repaired within seconds)
    What is refused               kubectl patch rdc {name} --type=merge -p '{{"spec": {{"userId": "mallory"}}}}'
    Who leads                     kubectl get lease -n {namespace}
 

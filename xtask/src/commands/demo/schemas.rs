@@ -56,6 +56,9 @@ async fn declare(stage: &Stage, narrator: &Narrator) -> Result<()> {
     narrator.kept(&format!(
         "{toolkits} toolkits, each with all its tools, and the SHA-256 of each is the one in the manifest"
     ));
+    narrator.deed(&format!(
+        "(examples/schema-reader.yaml is a Deployment that mounts {CHANGING_MAP} and reads it.)"
+    ));
     Ok(())
 }
 

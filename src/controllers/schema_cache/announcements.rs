@@ -1,0 +1,66 @@
+//! What people are told: a pure function of the change of a status.
+
+use super::plan::Phase;
+use super::status::worst;
+use crate::api::ComposioSchemaCacheStatus;
+use crate::controllers::announcement::Announcement;
+use crate::controllers::failure::Reason;
+
+/// The events that follow from a change of the status.
+pub fn of_change(
+    old: &ComposioSchemaCacheStatus,
+    new: &ComposioSchemaCacheStatus,
+    phase: &Phase,
+) -> Vec<Announcement> {
+    let mut told = Vec::new();
+    let failure = match phase {
+        Phase::Failed(failure) => Some(failure.clone()),
+        Phase::Finished { failed } => worst(failed),
+        _ => None,
+    };
+    if matches!(phase, Phase::Finished { .. }) {
+        if new.content_hash != old.content_hash {
+            told.push(Announcement {
+                warning: false,
+                reason: "Synced",
+                note: format!(
+                    "{} tools of {} toolkits are cached",
+                    new.tools.unwrap_or_default(),
+                    new.toolkits.unwrap_or_default()
+                ),
+            });
+        }
+        if let Some(drift) = new
+            .drift
+            .as_ref()
+            .filter(|drift| drift.breaking > 0 && new.drift != old.drift)
+        {
+            told.push(Announcement {
+                warning: true,
+                reason: "BreakingChange",
+                note: format!(
+                    "{} in a way that may break callers: {}",
+                    match drift.breaking {
+                        1 => "1 tool changed".to_owned(),
+                        many => format!("{many} tools changed"),
+                    },
+                    drift.breaking_changes.join("; ")
+                ),
+            });
+        }
+    }
+    if let Some(failure) = failure.filter(|failure| is_news(old, failure.reason)) {
+        told.push(Announcement {
+            warning: true,
+            reason: failure.reason.as_str(),
+            note: failure.message,
+        });
+    }
+    told
+}
+
+fn is_news(old: &ComposioSchemaCacheStatus, reason: Reason) -> bool {
+    old.retry
+        .as_ref()
+        .is_none_or(|retry| retry.reason != reason.as_str())
+}
