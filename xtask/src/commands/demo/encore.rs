@@ -2,16 +2,17 @@
 
 use anyhow::Result;
 
+use super::connection;
 use super::narrator::Narrator;
+use super::schemas;
 use super::stage::{NAMESPACE, Stage};
-use super::{schemas, story};
 
 /// Applies the example again, says what can be tried, and never returns but with an error.
 pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
-    narrator.command(&format!("kubectl apply -f {}", story::EXAMPLE));
-    narrator.output(&story::apply(stage).await?);
+    narrator.command(&format!("kubectl apply -f {}", connection::EXAMPLE));
+    narrator.output(&stage.apply(connection::EXAMPLE).await?);
     narrator.say(&format!(
-        r#"It is yours now. In another terminal:
+        r#"They are yours now, {name} and the schemas. In another terminal:
 
    export KUBECONFIG={kubeconfig}
    export PATH="{path}:$PATH"
@@ -29,10 +30,10 @@ pub async fn give(stage: &Stage, narrator: &Narrator) -> Result<()> {
                                  (then let the link expire: the account behind the lost answer is found by its alias)
    See every call                curl -s $SIM/_sim/log
    Conditions and events         kubectl describe rdc {name}
-   Change a toolkit              curl -s -d '{{"add": 2, "remove": 1}}' $SIM/_sim/toolkits/reddit/release
+   Read the list of schemas      kubectl get cm {manifest} -o jsonpath='{{.data.manifest\.json}}'
+   Another toolkit changes       curl -s -d '{{"add": 1}}' $SIM/_sim/toolkits/hackernews/release
                                  kubectl annotate csc {cache} composio-operator.dev/requested-at="$(date +%s)" --overwrite
-   Read its schemas              kubectl get configmap schemas-reddit -o jsonpath='{{.data.tools\.json}}'
-   Spoil them                    kubectl patch configmap schemas-reddit --type=merge -p '{{"data": {{"tools.json": "[]"}}}}'
+   Somebody spoils a ConfigMap   kubectl patch cm {schemas} --type=merge -p '{{"data": {{"tools.json": "[]"}}}}'
                                  (repaired within seconds)
    What is refused               kubectl patch rdc {name} --type=merge -p '{{"spec": {{"userId": "mallory"}}}}'
    Who leads                     kubectl get lease -n {namespace}
@@ -41,8 +42,10 @@ Logs are in {logs}. Ctrl-C stops everything and removes it."#,
         kubeconfig = stage.plane.kubeconfig_path().display(),
         path = stage.path()?.display(),
         composio = stage.composio,
-        name = story::NAME,
+        name = connection::NAME,
         cache = schemas::NAME,
+        manifest = schemas::MANIFEST,
+        schemas = schemas::CHANGING_MAP,
         namespace = NAMESPACE,
         logs = stage.plane.logs_directory().display(),
     ));

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the whole system on this machine, shown at work.
 
+mod connection;
 mod encore;
 mod narrator;
 mod person;
@@ -35,7 +36,9 @@ pub struct Args {
 /// left running.
 pub async fn run(args: &Args) -> Result<()> {
     let narrator = Narrator::for_stdout();
-    narrator.title("composio-operator: a Reddit account from a YAML file to connected and gone again, and the schemas of its tools");
+    narrator.title(
+        "composio-operator: a Reddit account, connected and gone again; the schemas of all tools, kept",
+    );
     // Before signals are caught, so that Ctrl-C ends a build at once.
     eprintln!("Building the operator and the simulator ...");
     let programs = Programs::build()?;
@@ -51,7 +54,7 @@ pub async fn run(args: &Args) -> Result<()> {
         () = interruption.wait() => return Err(interrupted()),
     };
     let told = tokio::select! {
-        told = tell(&stage, &narrator, args.manual) => told,
+        told = story::tell(&stage, &narrator, args.manual) => told,
         failure = stage.failure() => Err(anyhow!(failure)),
         () = interruption.wait() => return Err(interrupted()),
     };
@@ -75,11 +78,6 @@ pub async fn run(args: &Args) -> Result<()> {
     }
     narrator.say("Everything is stopped and removed.");
     Ok(())
-}
-
-async fn tell(stage: &Stage, narrator: &Narrator, manual: bool) -> Result<()> {
-    story::tell(stage, narrator, manual).await?;
-    schemas::tell(stage, narrator).await
 }
 
 /// Whether to leave everything running: as asked on the command line or, in a terminal, when asked now.

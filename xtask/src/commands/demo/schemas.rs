@@ -1,27 +1,31 @@
-//! The second story: the schemas of the tools, and what happens when one toolkit changes.
+//! The story of a schema cache: declare, change one toolkit at Composio, see what is written again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
-use xtask::workspace;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::narrator::Narrator;
-use super::stage::{Stage, TENANT};
-use super::story::section;
+use super::stage::{PATIENCE, Stage};
+use super::story;
+use super::view::{CACHES, View};
 
 /// The example that is applied, from the root of the workspace.
-pub const EXAMPLE: &str = "examples/composioschemacache.yaml";
+const EXAMPLE: &str = "examples/composioschemacache.yaml";
 /// The object in it.
 pub const NAME: &str = "tools";
+/// The ConfigMap that lists the others.
+pub const MANIFEST: &str = "schemas-manifest";
 /// The toolkit that changes, and its ConfigMap.
-const TOOLKIT: &str = "reddit";
-const CONFIG_MAP: &str = "schemas-reddit";
-/// The list of all.
-const MANIFEST: &str = "schemas-manifest";
-/// What changes at Composio: one of the tools in a way that breaks its callers.
-const RELEASE: &str = r#"{"add": 1, "break": 1}"#;
+const CHANGING: &str = "reddit";
+pub const CHANGING_MAP: &str = "schemas-reddit";
+/// All ConfigMaps of the cache.
 const SELECTOR: &str = "composio-operator.dev/schema-cache=tools";
+/// How often something that kubectl cannot wait for is looked for.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Tells it.
 pub async fn tell(stage: &Stage, narrator: &Narrator) -> Result<()> {
@@ -30,26 +34,30 @@ pub async fn tell(stage: &Stage, narrator: &Narrator) -> Result<()> {
 }
 
 async fn declare(stage: &Stage, narrator: &Narrator) -> Result<()> {
-    narrator.act(
-        5,
-        "You declare that the schemas of your tools belong into ConfigMaps",
-    );
-    narrator.command(&format!("cat {EXAMPLE}"));
-    let example = workspace::root().join(EXAMPLE);
-    narrator.output(&std::fs::read_to_string(&example).with_context(|| format!("cannot read {EXAMPLE}"))?);
-    narrator.command(&format!("kubectl apply -f {EXAMPLE}"));
-    let filename = format!("--filename={}", example.display());
-    narrator.output(&kubectl(stage, &["apply", &filename]).await?);
-    shown(
-        stage,
-        narrator,
-        &format!("wait csc/{NAME} --for=condition=Ready --timeout=90s"),
-    )
-    .await?;
-    shown(stage, narrator, &format!("get csc {NAME}")).await?;
-    shown(stage, narrator, &format!("get configmaps -l {SELECTOR}")).await?;
+    narrator.act(5, "You declare that the schemas of all tools in use are kept");
+    let mut view = View::open(stage, CACHES)?;
+    story::apply(stage, narrator, EXAMPLE).await?;
+    narrator.command("kubectl get csc --watch");
+    view.until(narrator, &["synced", "Synced"], PATIENCE).await?;
+
+    narrator.say("Pods mount them by name, start without asking Composio, and go on when it is down:");
+    let role = "composio-operator.dev/schema-role";
+    narrator.command(&format!("kubectl get cm -l {SELECTOR} -L {role}"));
+    let table = ["get", "cm", "--selector", SELECTOR, "--label-columns", role];
+    narrator.output(&stage.kubectl_here(&table).await?);
+
+    let maps = config_maps(stage).await?;
+    let manifest = document(&maps, MANIFEST, "manifest.json")?;
+    narrator.command(&format!(
+        r"kubectl get cm {MANIFEST} -o jsonpath='{{.data.manifest\.json}}' | jq -c .totals"
+    ));
+    narrator.output(&manifest["totals"].to_string());
+    let toolkits = verify(&maps, &manifest)?;
+    narrator.kept(&format!(
+        "{toolkits} toolkits, each with all its tools, and the SHA-256 of each is the one in the manifest"
+    ));
     narrator.deed(&format!(
-        "(A pod mounts {CONFIG_MAP} like any other ConfigMap: examples/schema-reader.yaml.)"
+        "(examples/schema-reader.yaml is a Deployment that mounts {CHANGING_MAP} and reads it.)"
     ));
     Ok(())
 }
@@ -57,99 +65,213 @@ async fn declare(stage: &Stage, narrator: &Narrator) -> Result<()> {
 async fn change(stage: &Stage, narrator: &Narrator) -> Result<()> {
     narrator.act(
         6,
-        "One toolkit changes at Composio, and only its ConfigMap is written again",
+        "Composio changes one toolkit, and only that one is written again",
     );
-    let before = versions(stage).await?;
-    let url = format!("{}/_sim/toolkits/{TOOLKIT}/release", stage.composio);
-    narrator.command(&format!("curl -s {url} -d '{RELEASE}'"));
-    let answer = stage
-        .http
-        .post(url)
-        .body(RELEASE)
-        .send()
-        .await?
-        .error_for_status()?;
-    narrator.output(&answer.text().await?);
+    let before = show_versions(stage, narrator).await?;
 
-    narrator.say("The next refresh would be in some six hours. Somebody asks for one now:");
-    let token = "now";
-    shown(
-        stage,
-        narrator,
-        &format!("annotate csc {NAME} composio-operator.dev/requested-at={token}"),
-    )
-    .await?;
-    shown(
-        stage,
-        narrator,
-        &format!("wait csc/{NAME} --for=jsonpath={{.status.lastHandledRequestAt}}={token} --timeout=90s"),
-    )
-    .await?;
-    let after = versions(stage).await?;
-    narrator.command(&format!(
-        "kubectl get configmaps -l {SELECTOR} -o custom-columns=NAME:.metadata.name,VERSION:.metadata.resourceVersion"
+    narrator.say(&format!(
+        "Composio releases a version of {CHANGING} in which one tool asks for an input it did not need before:"
     ));
-    narrator.output(&compared(&before, &after));
-    let written: Vec<&str> = after
-        .iter()
-        .filter(|(name, version)| before.get(*name) != Some(version))
-        .map(|(name, _)| name.as_str())
-        .collect();
-    ensure!(
-        written == [MANIFEST, CONFIG_MAP] && before.len() == after.len(),
-        "only {MANIFEST} and {CONFIG_MAP} should have been written, not {written:?}"
-    );
-    narrator.kept("one toolkit changed, one toolkit was written, and the manifest that lists it");
+    let changes = json!({ "break": 1 });
+    narrator.command(&format!(
+        "curl -s -d '{changes}' {}/_sim/toolkits/{CHANGING}/release | jq -c '{{previousVersion, version, broken}}'",
+        stage.composio
+    ));
+    let release = stage.release(CHANGING, &changes).await?;
+    narrator.output(&serde_json::to_string(&release)?);
+    let [broken] = release.broken.as_slice() else {
+        bail!(
+            "one tool of {CHANGING} should have changed, not {:?}",
+            release.broken
+        );
+    };
 
-    let json = kubectl(stage, &["get", "csc", NAME, "--output=jsonpath={.status.drift}"]).await?;
+    narrator.say("The cache looks for changes every six hours. You want it to look now:");
+    refresh(stage, narrator).await?;
+
+    let after = show_versions(stage, narrator).await?;
+    let expected = BTreeSet::from([MANIFEST, CHANGING_MAP]);
+    let written = written(&before, &after);
+    ensure!(
+        written == expected,
+        "{expected:?} should have been written again, and nothing else, but it was {written:?}"
+    );
+    verify_now(stage).await?;
+    narrator.kept(&format!(
+        "{CHANGING_MAP} and the manifest were written again; the {} others were not touched",
+        after.len() - written.len()
+    ));
+
+    drift(stage, narrator, broken).await?;
+    warning(stage, narrator, broken).await
+}
+
+/// Asks for a sync and waits until it has been done.
+async fn refresh(stage: &Stage, narrator: &Narrator) -> Result<()> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let request = format!("composio-operator.dev/requested-at={}", now.as_secs());
+    narrator.command(&format!("kubectl annotate csc {NAME} {request}"));
+    narrator.output(&stage.kubectl_here(&["annotate", "csc", NAME, &request]).await?);
+
+    let handled = format!("jsonpath={{.status.lastHandledRequestAt}}={}", now.as_secs());
+    narrator.command(&format!(
+        "kubectl wait csc {NAME} --for=jsonpath='{{.status.lastHandledRequestAt}}'={}",
+        now.as_secs()
+    ));
+    let patience = format!("--timeout={}s", PATIENCE.as_secs());
+    let wait = ["wait", "csc", NAME, "--for", &handled, &patience];
+    narrator.output(&stage.kubectl_here(&wait).await?);
+    Ok(())
+}
+
+/// What the status says of the change.
+async fn drift(stage: &Stage, narrator: &Narrator, broken: &str) -> Result<()> {
+    let path = "jsonpath={.status.drift}";
     narrator.command(&format!(
         "kubectl get csc {NAME} -o jsonpath='{{.status.drift}}' | jq"
     ));
-    let drift: Value = serde_json::from_str(&json).context("there is no drift in the status")?;
-    narrator.output(&serde_json::to_string_pretty(&drift)?);
-    ensure!(drift["breaking"] == 1, "one breaking change should be reported");
-    narrator.command(&format!("kubectl describe csc {NAME}   # its events"));
-    let described = kubectl(stage, &["describe", "csc", NAME]).await?;
-    narrator.output(section(&described, "Events:").context("there are no events")?);
+    let found = stage
+        .kubectl_here(&["get", "csc", NAME, "--output", path])
+        .await?;
+    let found: Value = serde_json::from_str(&found).context("status.drift is missing")?;
+    narrator.output(&serde_json::to_string_pretty(&found)?);
+    let sentences = found["breakingChanges"].as_array().map_or(&[][..], Vec::as_slice);
+    ensure!(
+        found["breaking"] == 1 && sentences.iter().any(|sentence| mentions(sentence, broken)),
+        "status.drift should name {broken}, and nothing else, as a breaking change"
+    );
     Ok(())
 }
 
-/// Runs kubectl with these words, and shows both what is typed and what is printed.
-async fn shown(stage: &Stage, narrator: &Narrator, words: &str) -> Result<()> {
-    narrator.command(&format!("kubectl {words}"));
-    let words: Vec<&str> = words.split(' ').collect();
-    narrator.output(&kubectl(stage, &words).await?);
+fn mentions(sentence: &Value, tool: &str) -> bool {
+    sentence.as_str().is_some_and(|sentence| sentence.contains(tool))
+}
+
+/// The event. It follows the status, so it is waited for.
+async fn warning(stage: &Stage, narrator: &Narrator, broken: &str) -> Result<()> {
+    let fields = format!("involvedObject.name={NAME},reason=BreakingChange");
+    let events = ["get", "events", "--field-selector", &fields];
+    let appears = async {
+        loop {
+            let table = stage.kubectl_here(&events).await?;
+            if table.contains(broken) {
+                return anyhow::Ok(table);
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    };
+    let table = tokio::time::timeout(PATIENCE, appears).await.with_context(|| {
+        format!(
+            "no event BreakingChange names {broken} within {} s",
+            PATIENCE.as_secs()
+        )
+    })??;
+    narrator.command(&format!("kubectl get events --field-selector {fields}"));
+    narrator.output(&table);
+    narrator.kept("which tool, and what about it: a Warning for whoever looks after the agents");
     Ok(())
 }
 
-async fn kubectl(stage: &Stage, words: &[&str]) -> Result<String> {
-    let words = words.iter().copied().chain(["--namespace", TENANT]);
-    stage.plane.kubectl(words).await?.ok()
+/// Shows the resource versions of the ConfigMaps, which move with every write, and returns them by name.
+async fn show_versions(stage: &Stage, narrator: &Narrator) -> Result<BTreeMap<String, String>> {
+    let columns = "custom-columns=NAME:.metadata.name,VERSION:.metadata.resourceVersion";
+    narrator.command(&format!("kubectl get cm -l {SELECTOR} -o {columns}"));
+    let table = stage
+        .kubectl_here(&["get", "cm", "--selector", SELECTOR, "--output", columns])
+        .await?;
+    narrator.output(&table);
+    Ok(versions(&table))
 }
 
-/// The resource versions of the cache's ConfigMaps.
-async fn versions(stage: &Stage) -> Result<BTreeMap<String, String>> {
-    let template =
-        r#"--output=jsonpath={range .items[*]}{.metadata.name} {.metadata.resourceVersion}{"\n"}{end}"#;
-    let listed = kubectl(stage, &["get", "configmaps", "-l", SELECTOR, template]).await?;
-    let rows = listed.lines().filter_map(|line| line.split_once(' '));
-    Ok(rows
-        .map(|(name, version)| (name.to_owned(), version.to_owned()))
-        .collect())
+/// The rows of a table of two columns, less the header.
+fn versions(table: &str) -> BTreeMap<String, String> {
+    let rows = table.lines().skip(1);
+    rows.filter_map(|row| {
+        let (name, version) = row.split_once(' ')?;
+        Some((name.to_owned(), version.trim().to_owned()))
+    })
+    .collect()
 }
 
-fn compared(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> String {
-    after.iter().fold(
-        format!("{:<26}{}\n", "NAME", "VERSION"),
-        |all, (name, version)| {
-            let was = match before.get(name) {
-                Some(was) if was == version => "   as before".to_owned(),
-                Some(was) => format!("   was {was}"),
-                None => "   new".to_owned(),
-            };
-            all + &format!("{name:<26}{version}{was}\n")
-        },
-    )
+/// The names whose version is another one, or that are only in one of the two.
+fn written<'a>(
+    before: &'a BTreeMap<String, String>,
+    after: &'a BTreeMap<String, String>,
+) -> BTreeSet<&'a str> {
+    let names = before.keys().chain(after.keys());
+    names
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(String::as_str)
+        .collect()
+}
+
+/// The data of the cache's ConfigMaps by name.
+async fn config_maps(stage: &Stage) -> Result<BTreeMap<String, Value>> {
+    let list = stage
+        .kubectl_here(&["get", "cm", "--selector", SELECTOR, "--output=json"])
+        .await?;
+    let mut list: Value = serde_json::from_str(&list)?;
+    let items = list["items"].as_array_mut().context("kubectl printed no list")?;
+    let named = items.iter_mut().filter_map(|map| {
+        let name = map["metadata"]["name"].as_str()?.to_owned();
+        Some((name, map["data"].take()))
+    });
+    Ok(named.collect())
+}
+
+/// The JSON document under a key of a ConfigMap.
+fn document(maps: &BTreeMap<String, Value>, name: &str, key: &str) -> Result<Value> {
+    let text = maps.get(name).and_then(|data| data[key].as_str());
+    let text = text.with_context(|| format!("ConfigMap {name} has no {key}"))?;
+    serde_json::from_str(text).with_context(|| format!("{key} of ConfigMap {name} is no JSON"))
+}
+
+/// Verifies what is there now.
+async fn verify_now(stage: &Stage) -> Result<()> {
+    let maps = config_maps(stage).await?;
+    verify(&maps, &document(&maps, MANIFEST, "manifest.json")?)?;
+    Ok(())
+}
+
+/// Reads every toolkit of the manifest as an agent would, and returns how many there are. Fails unless all that the
+/// manifest and the ConfigMaps say of each other is true.
+fn verify(maps: &BTreeMap<String, Value>, manifest: &Value) -> Result<usize> {
+    let toolkits = manifest["toolkits"]
+        .as_array()
+        .context("the manifest lists no toolkits")?;
+    let mut total = 0;
+    for toolkit in toolkits {
+        let name = toolkit["configMaps"][0].as_str();
+        let name = name.with_context(|| format!("the manifest names no ConfigMap in {toolkit}"))?;
+        let text = maps.get(name).and_then(|data| data["tools.json"].as_str());
+        let text = text.with_context(|| format!("ConfigMap {name} has no tools.json"))?;
+        let sha256 = hex(&Sha256::digest(text));
+        let tools: Vec<Value> = serde_json::from_str(text)?;
+        let head = document(maps, name, "toolkit.json")?;
+        for (place, said) in [("toolkit.json", &head), ("the manifest", toolkit)] {
+            ensure!(
+                said["sha256"] == sha256 && said["tools"] == tools.len(),
+                "{place} does not describe tools.json of ConfigMap {name}"
+            );
+        }
+        total += tools.len();
+    }
+    ensure!(
+        total > 0
+            && manifest["totals"]["tools"] == total
+            && manifest["totals"]["toolkits"] == toolkits.len()
+            && maps.len() == toolkits.len() + 1,
+        "the manifest's totals do not count what is there"
+    );
+    Ok(toolkits.len())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 #[cfg(test)]
@@ -157,24 +279,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_stands_out() {
-        let versions = |rows: &[(&str, &str)]| {
-            rows.iter()
-                .map(|(name, version)| ((*name).to_owned(), (*version).to_owned()))
-                .collect::<BTreeMap<_, _>>()
-        };
-        let text = compared(
-            &versions(&[("a", "1"), ("b", "2")]),
-            &versions(&[("a", "1"), ("b", "5"), ("c", "6")]),
-        );
-        let rows: Vec<&str> = text
-            .lines()
-            .skip(1)
-            .map(|row| row.trim_start_matches(|c| c != ' '))
-            .collect();
+    fn what_was_written_shows_in_the_versions() {
+        let before = versions("NAME        VERSION\nschemas-a   7\nschemas-b   8\nschemas-c   9\n");
+        let after = versions("NAME        VERSION\nschemas-a   7\nschemas-b   12\nschemas-d   13\n");
+        assert_eq!(before["schemas-a"], "7");
         assert_eq!(
-            rows.iter().map(|row| row.trim()).collect::<Vec<_>>(),
-            ["1   as before", "5   was 2", "6   new"]
+            written(&before, &after),
+            BTreeSet::from(["schemas-b", "schemas-c", "schemas-d"])
         );
+        assert_eq!(written(&before, &before), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_set_that_does_not_fit_together_is_refused() {
+        let set = |tools: &str, sha256: &str, total: usize| {
+            let head = json!({ "sha256": sha256, "tools": 1 }).to_string();
+            let maps = BTreeMap::from([
+                (MANIFEST.to_owned(), json!({})),
+                (
+                    CHANGING_MAP.to_owned(),
+                    json!({ "tools.json": tools, "toolkit.json": head }),
+                ),
+            ]);
+            let manifest = json!({
+                "toolkits": [{ "configMaps": [CHANGING_MAP], "sha256": sha256, "tools": 1 }],
+                "totals": { "toolkits": 1, "tools": total },
+            });
+            verify(&maps, &manifest)
+        };
+        let sha256 = hex(&Sha256::digest("[{}]"));
+        assert!(set("[1]", &sha256, 1).is_err(), "another text");
+        assert_eq!(set("[{}]", &sha256, 1).unwrap(), 1);
+        assert!(set("[{}]", &sha256, 2).is_err(), "another total");
+        assert!(set("[{}, {}]", &sha256, 1).is_err(), "another number of tools");
     }
 }

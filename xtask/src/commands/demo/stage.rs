@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use xtask::control_plane::binaries::Binaries;
 use xtask::control_plane::tools::Tool;
 use xtask::control_plane::{ControlPlane, Options};
-use xtask::installation::{self, Release};
+use xtask::installation;
 use xtask::supervised::{Program, Supervised};
-use xtask::workspace::Programs;
+use xtask::workspace::{self, Programs};
 
 /// Where the operator is installed.
 pub const NAMESPACE: &str = "composio-operator";
@@ -60,6 +60,16 @@ struct Accounts {
     items: Vec<Account>,
 }
 
+/// A new version of a toolkit, as the simulator's control API tells it.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    pub previous_version: String,
+    pub version: String,
+    /// Tools that have a new required input.
+    pub broken: Vec<String>,
+}
+
 impl Stage {
     /// Starts everything and returns when the operator is ready.
     pub async fn set(programs: &Programs, binaries: Binaries) -> Result<Self> {
@@ -74,7 +84,7 @@ impl Stage {
         };
         let plane = ControlPlane::start(options).await?;
         installation::apply_crds(&plane).await?;
-        let release = Release {
+        let release = installation::Release {
             name: RELEASE,
             namespace: NAMESPACE,
             watch_namespaces: &[],
@@ -123,6 +133,29 @@ impl Stage {
             .await
             .context("the simulator's answer cannot be read")?;
         Ok(accounts.items)
+    }
+
+    /// Has Composio release a new version of a toolkit. `changes` are the numbers of the simulator's control API.
+    pub async fn release(&self, toolkit: &str, changes: &Value) -> Result<Release> {
+        let url = format!("{}/_sim/toolkits/{toolkit}/release", self.composio);
+        let answer = self.http.post(url).json(changes).send().await?;
+        answer
+            .error_for_status()?
+            .json()
+            .await
+            .context("the simulator's answer cannot be read")
+    }
+
+    /// Runs kubectl in the namespace of the story, and returns what it prints.
+    pub async fn kubectl_here(&self, args: &[&str]) -> Result<String> {
+        let namespace = ["--namespace", TENANT];
+        self.plane.kubectl(args.iter().chain(&namespace)).await?.ok()
+    }
+
+    /// Applies a file, named from the root of the workspace, and returns what kubectl says.
+    pub async fn apply(&self, file: &str) -> Result<String> {
+        let filename = format!("--filename={}", workspace::root().join(file).display());
+        self.kubectl_here(&["apply", &filename]).await
     }
 
     /// The operator's process number, for whoever wants to kill it.

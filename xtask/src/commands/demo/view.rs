@@ -1,4 +1,4 @@
-//! `kubectl get rdc --watch`, running beside the story: what it prints is shown, and waited for.
+//! `kubectl get --watch`, running beside the story: what it prints is shown, and waited for.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +12,34 @@ use super::stage::{Stage, TENANT};
 /// The watch writes to a file, which costs nothing to look at.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// What is watched, and how it is shown.
+#[derive(Clone, Copy)]
+pub struct Table {
+    /// The resource's plural name.
+    resource: &'static str,
+    /// Widths of the columns, enough for what the story has to show.
+    widths: &'static [usize],
+    /// How many of the last columns are ages, which change by themselves.
+    ages: usize,
+}
+
+/// `kubectl get rdc`.
+pub const CONNECTIONS: Table = Table {
+    resource: "redditconnections",
+    widths: &[8, 12, 14, 18, 6],
+    ages: 1,
+};
+
+/// `kubectl get csc`.
+pub const CACHES: Table = Table {
+    resource: "composioschemacaches",
+    widths: &[8, 10, 11, 8, 10, 10, 6],
+    ages: 2,
+};
+
 /// A running watch.
 pub struct View {
+    table: Table,
     process: Supervised,
     output: PathBuf,
     /// Lines taken so far.
@@ -24,12 +50,13 @@ pub struct View {
 
 impl View {
     /// Begins to watch. Objects need not exist yet.
-    pub fn open(stage: &Stage) -> Result<Self> {
+    pub fn open(stage: &Stage, table: Table) -> Result<Self> {
         let (process, output) = stage.kubectl(
-            "kubectl-watch",
-            &["get", "redditconnections", "--watch", "--namespace", TENANT],
+            &format!("kubectl-watch-{}", table.resource),
+            &["get", table.resource, "--watch", "--namespace", TENANT],
         )?;
         Ok(Self {
+            table,
             process,
             output,
             taken: 0,
@@ -46,8 +73,8 @@ impl View {
                 while let Some(line) = self.next()? {
                     let row = self.columns.split(&line);
                     // Rows also appear when something changed that no column shows; the age changes by itself.
-                    if without_age(&row) != without_age(&self.last) {
-                        narrator.output(&aligned(&row));
+                    if self.table.without_ages(&row) != self.table.without_ages(&self.last) {
+                        narrator.output(&self.table.aligned(&row));
                     }
                     self.last = row;
                     if words
@@ -69,7 +96,7 @@ impl View {
                 "no row with {} within {} s; the last one was:\n   {}",
                 words.join(" and "),
                 limit.as_secs(),
-                aligned(&self.last)
+                self.table.aligned(&self.last)
             ),
         }
     }
@@ -123,19 +150,21 @@ impl Columns {
     }
 }
 
-/// A row in columns wide enough for what this story has to show.
-fn aligned(row: &[String]) -> String {
-    const WIDTHS: [usize; 5] = [8, 12, 14, 18, 6];
-    let cells = row.iter().zip(WIDTHS);
-    let line = cells.fold(String::new(), |line, (cell, width)| {
-        line + &format!("{cell:<width$}")
-    });
-    line.trim_end().to_owned()
-}
+impl Table {
+    /// A row in these columns.
+    fn aligned(&self, row: &[String]) -> String {
+        let cells = row.iter().zip(self.widths);
+        let line = cells.fold(String::new(), |line, (cell, &width)| {
+            line + &format!("{cell:<width$}")
+        });
+        line.trim_end().to_owned()
+    }
 
-/// A row without its last cell.
-fn without_age(row: &[String]) -> &[String] {
-    row.split_last().map_or(&[], |(_, others)| others)
+    /// A row without its ages.
+    fn without_ages<'a>(&self, row: &'a [String]) -> &'a [String] {
+        let columns = self.widths.len() - self.ages;
+        &row[..columns.min(row.len())]
+    }
 }
 
 #[cfg(test)]
@@ -173,19 +202,28 @@ mod tests {
     }
 
     #[test]
-    fn the_age_makes_no_other_row() {
-        let row = |cells: [&str; 3]| cells.map(str::to_owned);
-        assert_eq!(
-            without_age(&row(["alice", "pending", "1s"])),
-            without_age(&row(["alice", "pending", "9s"]))
-        );
-        assert_ne!(
-            without_age(&row(["alice", "pending", "1s"])),
-            without_age(&row(["alice", "error", "1s"]))
-        );
-        assert_eq!(
-            aligned(&row(["alice", "pending", "1s"])),
-            "alice   pending     1s"
-        );
+    fn ages_make_no_other_row() {
+        let row = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (table, before, later, other) in [
+            (
+                CONNECTIONS,
+                "alice pending - AwaitingConsent 1s",
+                "alice pending - AwaitingConsent 9s",
+                "alice error - AwaitingConsent 9s",
+            ),
+            (
+                CACHES,
+                "tools synced 3 36 Synced 1s 2s",
+                "tools synced 3 36 Synced 8s 9s",
+                "tools synced 3 35 Synced 8s 9s",
+            ),
+        ] {
+            let [before, later, other] = [before, later, other].map(row);
+            assert_eq!(table.without_ages(&before), table.without_ages(&later));
+            assert_ne!(table.without_ages(&later), table.without_ages(&other));
+        }
+        // The row of an object without a status yet ends where the last known column does.
+        assert_eq!(CACHES.without_ages(&row("tools")), row("tools"));
+        assert_eq!(CONNECTIONS.aligned(&row("alice pending")), "alice   pending");
     }
 }
