@@ -175,7 +175,7 @@ pub struct OutputSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, LabelValueSchema>", extend("maxProperties" = 32))]
     #[x_kube(
-        validation = Rule::new("self.all(key, size(key) <= 317 && key.matches('^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'))").message("output.labels: a key is not a valid label key"),
+        validation = Rule::new("self.all(key, size(key) <= 317 && key.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'))").message("output.labels: a key is not a valid label key"),
         validation = Rule::new("!self.exists(key, key == 'app.kubernetes.io/managed-by' || key.startsWith('composio-operator.dev/'))").message("output.labels: app.kubernetes.io/managed-by and composio-operator.dev/ belong to the operator")
     )]
     pub labels: BTreeMap<String, String>,

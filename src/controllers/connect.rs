@@ -7,22 +7,22 @@ use super::failure::{Failure, Reason};
 use crate::api::SecretKeyRef;
 use crate::composio::Connection;
 
-/// The connection for `owner`, which names `reference`. A rejected key is tried again if a person asked for that with
-/// the token `request`.
+/// The connection for an object of `namespace`, which names `reference`. A rejected key is tried again if a person asked
+/// for that with the token `request`, which goes with the object's uid.
 pub async fn connect(
     ctx: &Context,
-    owner: &Owner,
+    namespace: &str,
     reference: Option<&SecretKeyRef>,
-    request: Option<&str>,
+    request: Option<(&str, &str)>,
 ) -> Result<Arc<Connection<Owner>>, Failure> {
-    let key = ctx.credentials.key(&owner.namespace, reference).await?;
+    let key = ctx.credentials.key(namespace, reference).await?;
     let connection = ctx.composio.connection(&key).map_err(|error| {
         Failure::stalled(
             Reason::ApiKeyRejected,
             format!("the API key cannot be used: {error}"),
         )
     })?;
-    if request.is_some_and(|token| ctx.requests.is_new(owner, token)) {
+    if request.is_some_and(|(uid, token)| ctx.requests.is_new(uid, token)) {
         connection.forgive();
     }
     if connection.rejected() {

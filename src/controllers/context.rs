@@ -69,29 +69,28 @@ impl Context {
     }
 
     /// Drops what is kept about an object that is gone.
-    pub fn forget(&self, owner: &Owner) {
+    pub fn forget(&self, owner: &Owner, uid: &str) {
         self.composio.unfollow(owner, None);
-        self.requests.forget(owner);
+        self.requests.forget(uid);
+        self.events.forget(uid);
     }
 }
 
 /// The last request token of each object that asked for a rejected API key, or a Composio out of order, to be tried
 /// again at once. A token asks for that once, however often the object is looked at until it is answered.
 #[derive(Default)]
-pub struct Requests(Mutex<HashMap<Owner, String>>);
+pub struct Requests(Mutex<HashMap<String, String>>);
 
 impl Requests {
-    /// Whether this token was not seen before.
-    pub fn is_new(&self, owner: &Owner, token: &str) -> bool {
+    /// Whether the object with this uid was not seen with this token before.
+    pub fn is_new(&self, uid: &str, token: &str) -> bool {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.insert(owner.clone(), token.to_owned()).as_deref() != Some(token)
+        seen.insert(uid.to_owned(), token.to_owned()).as_deref() != Some(token)
     }
 
-    fn forget(&self, owner: &Owner) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(owner);
+    /// Forgets an object that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 }
 
@@ -101,16 +100,12 @@ mod tests {
 
     #[test]
     fn a_request_token_is_new_once_for_each_object() {
-        let owner = |name: &str| Owner {
-            namespace: "team".to_owned(),
-            name: name.to_owned(),
-        };
         let requests = Requests::default();
-        let new = |name, token| requests.is_new(&owner(name), token);
+        let new = |uid, token| requests.is_new(uid, token);
         assert!(new("alice", "1") && !new("alice", "1"));
         assert!(new("bob", "1") && !new("alice", "1"));
         assert!(new("alice", "2") && !new("alice", "2"));
-        requests.forget(&owner("alice"));
+        requests.forget("alice");
         assert!(new("alice", "2") && !new("bob", "1"));
     }
 }

@@ -32,9 +32,7 @@ impl World {
         let condition = |map: Option<&ConfigMap>| map.is_some_and(&fits);
         let found =
             tokio::time::timeout(PATIENCE, await_condition(self.config_maps(), name, condition)).await;
-        if found.is_err() {
-            panic!("{name} never {what}\n{}", self.last_log());
-        }
+        assert!(found.is_ok(), "{name} never {what}\n{}", self.last_log());
     }
 
     /// A cache that has synced.
@@ -212,6 +210,32 @@ async fn edited_annotations_and_labels_and_restored_copies_are_repaired() {
             })
             .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_are_left_alone_and_in_nobodys_way() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    world.synced(json!({})).await;
+    let mut copy = world.map(HEAD).await;
+    copy.metadata.resource_version = None;
+    copy.metadata.uid = None;
+    copy.metadata.managed_fields = None;
+    for name in ["zz-my-copy", "schemas-zz"] {
+        copy.metadata.name = Some(name.to_owned());
+        world
+            .config_maps()
+            .create(&PostParams::default(), &copy)
+            .await
+            .unwrap();
+    }
+    world.releases();
+    world.refreshed("tools", "newer").await;
+    world.cache_becomes("tools", CacheState::Synced).await;
+    assert_ne!(content(&world.map(HEAD).await), content(&copy));
+    assert_eq!(content(&world.map("zz-my-copy").await), content(&copy));
+    let under_our_prefix = world.config_maps().get_opt("schemas-zz").await.unwrap();
+    assert_eq!(under_our_prefix, None, "this one nobody would ever clean up");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

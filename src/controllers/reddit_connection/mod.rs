@@ -70,7 +70,10 @@ impl Reconciler for RedditConnections {
     }
 
     fn gone(ctx: &Context, object: &RedditConnection) {
-        ctx.forget(&owner_of(object));
+        ctx.forget(
+            &owner_of(object),
+            object.metadata.uid.as_deref().unwrap_or_default(),
+        );
     }
 
     fn listed(ctx: &Context, namespace: Option<&str>, present: &HashSet<Owner>) {
@@ -211,9 +214,7 @@ fn outcome(phase: &Phase, applied: bool) -> Outcome {
 }
 
 fn forget(ctx: &Context, owner: &Owner, object: &RedditConnection) -> Action {
-    ctx.forget(owner);
-    ctx.events
-        .forget(object.metadata.uid.as_deref().unwrap_or_default());
+    ctx.forget(owner, object.metadata.uid.as_deref().unwrap_or_default());
     Action::await_change()
 }
 

@@ -46,7 +46,8 @@ pub async fn observe(ctx: &Context, owner: &Owner, subject: &Subject<'_>, now: T
         };
     }
     let reference = subject.spec.api_key_secret_ref.as_ref();
-    let connection = match connect(ctx, owner, reference, subject.open_request()).await {
+    let request = subject.open_request().map(|token| (subject.uid, token));
+    let connection = match connect(ctx, &owner.namespace, reference, request).await {
         Ok(connection) => connection,
         Err(failure) => {
             // A key that was taken away is not used any more.

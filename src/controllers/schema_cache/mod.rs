@@ -67,11 +67,15 @@ impl Reconciler for SchemaCaches {
     fn gone(ctx: &Context, object: &ComposioSchemaCache) {
         let uid = object.metadata.uid.as_deref().unwrap_or_default();
         ctx.schemas.forget(uid);
+        ctx.requests.forget(uid);
         ctx.events.forget(uid);
     }
 
-    /// What is remembered of a cache that went unseen is small, and is never used again.
-    fn listed(_ctx: &Context, _namespace: Option<&str>, _present: &HashSet<Owner>) {}
+    fn listed(ctx: &Context, namespace: Option<&str>, present: &HashSet<Owner>) {
+        let is_elsewhere = |owner: &Owner| namespace.is_some_and(|namespace| owner.namespace != namespace);
+        ctx.schemas
+            .retain(|owner| is_elsewhere(owner) || present.contains(owner));
+    }
 
     /// Whatever happens to a cache's ConfigMaps.
     fn triggers(
@@ -101,6 +105,7 @@ async fn pass(ctx: &Context, mut object: ComposioSchemaCache) -> Result<(Action,
     let owner = owner_of(&object);
     let api = Api::<ComposioSchemaCache>::namespaced(ctx.client.clone(), &owner.namespace);
     let uid = object.uid().unwrap_or_default();
+    ctx.schemas.open(&uid, &owner);
     let mut applied = false;
     for _ in 0..MAX_STEPS {
         let now = Timestamp::now();

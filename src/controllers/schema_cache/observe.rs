@@ -82,6 +82,10 @@ async fn look_around(
     let mut manifest_found = false;
     for meta in config_maps.list().await.map_err(|error| Failure::from(&error))? {
         let name = meta.metadata.name.clone().unwrap_or_default();
+        // A copy that somebody made, owner and labels included, is theirs.
+        if !name.starts_with(&format!("{}-", subject.spec.output.name_prefix)) {
+            continue;
+        }
         if name == manifest_name {
             manifest_found = true;
             let settings = meta.metadata.annotations.as_ref();
@@ -95,6 +99,7 @@ async fn look_around(
             let sound = is_sound(ctx, subject, config_maps, &remembered, &meta, &name).await?;
             let annotation = |key: &str| meta.metadata.annotations.as_ref()?.get(key).cloned();
             let record = meta.metadata.annotations.as_ref().and_then(Record::read);
+            let record = record.filter(|record| record.config_maps.first() == Some(&name));
             let role = match &record {
                 Some(_) => Role::Toolkit,
                 None => Role::Continuation,
@@ -199,7 +204,8 @@ async fn ask_composio(
         subject.requested_at.as_deref().map(str::to_owned),
     );
     let reference = subject.spec.api_key_secret_ref.as_ref();
-    let connection = connect(ctx, owner, reference, subject.open_request()).await?;
+    let request = subject.open_request().map(|token| (subject.uid, token));
+    let connection = connect(ctx, &owner.namespace, reference, request).await?;
     let under_way = ctx.schemas.recall(subject.uid).sync;
     let is_fresh = |sync: &Sync| sync.asked == asked && until(now, sync.started_at) < CATALOGUE_FRESH_FOR;
     if let Some(sync) = under_way.filter(is_fresh) {
