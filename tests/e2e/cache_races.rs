@@ -1,13 +1,14 @@
 //! Schema caches among people who edit, restore and hold back ConfigMaps, and a Composio that is wrong for a moment. Each
 //! of these once ended wrongly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use composio_operator::api::composio_schema_cache::CacheState;
-use composio_sim::{Fault, Release, Rule};
+use composio_sim::{Call, Config, Fault, GIANT_TOOLKIT, GeneratedCatalogue, Release, Rule};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::ObjectMeta;
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
@@ -41,18 +42,6 @@ impl World {
         self.cache_becomes("tools", CacheState::Synced).await;
     }
 
-    fn answers_once(&self, path: &str, body: &Value) {
-        self.simulator.inject(
-            Rule::new(Fault::Status {
-                status: 200,
-                body: Some(body.to_string()),
-                content_type: Some("application/json".to_owned()),
-                commit: false,
-            })
-            .on("GET", path),
-        );
-    }
-
     /// A new version of the toolkit, with tools added.
     fn releases(&self) {
         let release = Release {
@@ -63,34 +52,37 @@ impl World {
     }
 }
 
-fn content(map: &ConfigMap) -> (Option<BTreeMap<String, String>>, String) {
-    (map.data.clone(), map.annotations()[SHA256].clone())
+fn content(map: &ConfigMap) -> (Option<BTreeMap<String, String>>, Option<String>) {
+    (map.data.clone(), map.annotations().get(SHA256).cloned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_that_is_empty_once_deletes_nothing() {
-    let nothing =
-        json!({ "items": [], "total_items": 0, "total_pages": 1, "current_page": 1, "next_cursor": null });
-    for (path, spec) in [
-        ("/auth_configs", json!({ "toolkits": { "noAuth": false } })),
-        ("/toolkits", json!({ "toolkits": { "include": ["github"] } })),
+async fn a_list_that_is_empty_or_short_once_deletes_nothing() {
+    let included = || json!({ "toolkits": { "include": ["github"] } });
+    let all = || json!({ "toolkits": { "discover": "All", "include": ["github"] } });
+    for (path, fault, spec) in [
         (
-            "/toolkits",
-            json!({ "toolkits": { "discover": "All", "include": ["github"] } }),
+            "/auth_configs",
+            Fault::EmptyList,
+            json!({ "toolkits": { "noAuth": false } }),
         ),
+        ("/toolkits", Fault::EmptyList, included()),
+        ("/toolkits", Fault::EmptyList, all()),
+        ("/toolkits", Fault::EmptyItems, all()),
+        ("/toolkits", Fault::FalseTotal { by: 3 }, included()),
     ] {
         let world = World::new().await;
         let _operator = world.operator();
         world.synced(spec.clone()).await;
         let before = world.versions().await;
-        world.answers_once(path, &nothing);
-        world.refreshed("tools", "while it is empty").await;
+        let rule = world.simulator.inject(Rule::new(fault).on("GET", path));
+        world.refreshed("tools", "while it is wrong").await;
         world
             .cache_is("tools", "synced again", |status| {
                 status.state == Some(CacheState::Synced) && status.retry.is_none()
             })
             .await;
-        assert_eq!(world.versions().await, before, "{path} for {spec}");
+        assert_eq!(world.versions().await, before, "{rule} for {spec}");
     }
 }
 
@@ -176,11 +168,15 @@ async fn edited_annotations_and_labels_and_restored_copies_are_repaired() {
     world.refreshed("tools", "newer").await;
     let second = world.map(HEAD).await;
     assert_ne!(content(&first), content(&second));
-    let is_second = |map: &ConfigMap| {
+    let same = |map: &ConfigMap, annotation: &str| {
+        map.annotations().get(annotation) == second.annotations().get(annotation)
+    };
+    let is_second = |map: &ConfigMap, what: &str| {
         content(map) == content(&second)
             && map.labels() == second.labels()
-            && map.annotations()["composio-operator.dev/tools"]
-                == second.annotations()["composio-operator.dev/tools"]
+            && same(map, "composio-operator.dev/tools")
+            // What changed in that version stays known, unless it was out of sight.
+            && (what == "hidden" || same(map, "composio-operator.dev/drift"))
     };
 
     let restored = json!({ "data": first.data, "metadata": { "annotations": first.annotations() } });
@@ -200,9 +196,11 @@ async fn edited_annotations_and_labels_and_restored_copies_are_repaired() {
         ),
     ];
     for (what, edit) in edits {
-        assert!(!is_second(&world.edit(HEAD, edit).await), "{what}");
+        assert!(!is_second(&world.edit(HEAD, edit).await, what), "{what}");
         world
-            .map_becomes(HEAD, &format!("was repaired once {what}"), is_second)
+            .map_becomes(HEAD, &format!("was repaired once {what}"), |map| {
+                is_second(map, what)
+            })
             .await;
         world
             .cache_is("tools", "synced", |status| {
@@ -274,4 +272,160 @@ async fn one_that_lost_its_owner_is_left_alone_and_named() {
         world.map(HEAD).await.resource_version(),
         orphan.resource_version()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn labels_alone_make_no_config_map_ours() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    world.synced(json!({})).await;
+    let labels = world.map(HEAD).await.metadata.labels;
+    let foreign = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some("schemas-mine".to_owned()),
+            labels,
+            ..ObjectMeta::default()
+        },
+        ..ConfigMap::default()
+    };
+    world
+        .config_maps()
+        .create(&PostParams::default(), &foreign)
+        .await
+        .unwrap();
+    world.releases();
+    world.refreshed("tools", "newer").await;
+    world.map("schemas-mine").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_are_written_before_what_names_them() {
+    let generated = GeneratedCatalogue {
+        toolkits: 3,
+        tools: 12,
+        giants: true,
+        ..GeneratedCatalogue::default()
+    };
+    let world = World::with(Config {
+        generated: Some(generated),
+        ..Config::default()
+    })
+    .await;
+    let _operator = world.operator();
+    let spec = json!({
+        "toolkits": { "discover": "None", "include": [GIANT_TOOLKIT] }, "includeDeprecated": true,
+        "output": { "encoding": "Json" },
+    });
+    world.synced(spec).await;
+    let release = Release {
+        breaking: 20,
+        ..Release::default()
+    };
+    for written in ["at first", "again"] {
+        // In the order in which the API server wrote them.
+        let mut versions: Vec<_> = world
+            .versions()
+            .await
+            .into_iter()
+            .map(|(name, version)| (version.parse::<u64>().unwrap(), name))
+            .collect();
+        versions.sort_unstable();
+        let names: Vec<_> = versions.into_iter().map(|(_, name)| name).collect();
+        let head = format!("schemas-{GIANT_TOOLKIT}");
+        assert!(names.len() > 3, "{names:?}");
+        assert_eq!(
+            names[names.len() - 2..],
+            [head, "schemas-manifest".to_owned()],
+            "{written}: {names:?}"
+        );
+        world.simulator.release_toolkit(GIANT_TOOLKIT, &release).unwrap();
+        world.refreshed("tools", written).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_catalogue_does_not_list_is_asked_for_by_name() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    let ids = vec!["reddit".to_owned(), "github".to_owned()];
+    let rule = Rule::new(Fault::MissingIds { ids }).on("GET", "/toolkits");
+    world.simulator.inject(rule.for_ever());
+    world
+        .synced(json!({ "toolkits": { "include": ["github"], "noAuth": false } }))
+        .await;
+    let names: Vec<_> = world.versions().await.into_keys().collect();
+    assert_eq!(names, ["schemas-github", "schemas-manifest", "schemas-reddit"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_composio_is_down_most_toolkits_are_not_even_tried() {
+    let world = World::with(Config {
+        generated: Some(GeneratedCatalogue {
+            toolkits: 60,
+            tools: 120,
+            ..GeneratedCatalogue::default()
+        }),
+        ..Config::default()
+    })
+    .await;
+    let _operator = world.operator();
+    let down = Fault::ApiError {
+        status: 503,
+        message: None,
+    };
+    world
+        .simulator
+        .inject(Rule::new(down).on("GET", "/tools").for_ever());
+    world
+        .cache("tools", json!({ "toolkits": { "discover": "All" } }))
+        .await
+        .unwrap();
+    world
+        .cache_is("tools", "failed", |status| {
+            status
+                .retry
+                .as_ref()
+                .is_some_and(|retry| retry.reason == "ComposioUnavailable")
+        })
+        .await;
+    let calls = world.simulator.calls();
+    let tried: BTreeSet<_> = calls
+        .iter()
+        .filter(|call| call.operation() == "GET /tools")
+        .flat_map(|call| call.query_values("toolkit_slug"))
+        .collect();
+    assert!((1..=20).contains(&tried.len()), "{tried:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_of_the_spec_in_the_middle_of_a_sync_counts() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    let hang = world
+        .simulator
+        .inject(Rule::new(Fault::Hang { before_commit: false }).on("GET", "/tools"));
+    world
+        .cache(
+            "tools",
+            json!({ "toolkits": { "discover": "None", "include": ["github"] } }),
+        )
+        .await
+        .unwrap();
+    let is_stuck = |call: &Call| call.fault.as_deref() == Some("hang");
+    world.simulator.wait_for_call(is_stuck, PATIENCE).await.unwrap();
+    let patch = json!({ "spec": { "toolkits": { "include": ["slack"] } } });
+    let patched = world
+        .caches()
+        .patch("tools", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+    world.simulator.release(&hang);
+    world
+        .cache_is("tools", "synced as it is wanted now", |status| {
+            status.state == Some(CacheState::Synced)
+                && status.observed_generation == patched.metadata.generation
+        })
+        .await;
+    let names: Vec<_> = world.versions().await.into_keys().collect();
+    assert_eq!(names, ["schemas-manifest", "schemas-slack"]);
 }

@@ -249,8 +249,17 @@ impl Fetcher<'_> {
             .find(|record| record.toolkit == wanted.slug);
         let document = &packed.document;
         let has_changed = known.is_none_or(|known| known.sha256 != document.sha256);
+        // What somebody edited or restored is put right, and is no news.
+        let manifest = self.observed.manifest.as_ref();
+        let told = manifest
+            .and_then(|manifest| manifest.entry(&wanted.slug))
+            .filter(|entry| entry.sha256 == document.sha256);
         let drift = match known {
-            Some(known) if has_changed => self.drift(known, &packed).await,
+            Some(known) if has_changed => {
+                let drift = self.drift(known, &packed).await;
+                let is_news = |drift: &Drift| told.is_none() || !drift.is_empty();
+                drift.filter(is_news).or_else(|| told.and(known.drift.clone()))
+            }
             Some(known) => known.drift.clone(),
             None => None,
         };
@@ -268,8 +277,9 @@ impl Fetcher<'_> {
                 .map(|part| part.config_map.clone())
                 .collect(),
             omitted_tools: document.omitted_tools.clone(),
-            synced_at: match known {
-                Some(known) if !has_changed => known.synced_at,
+            synced_at: match (told, known) {
+                (Some(told), _) => told.synced_at,
+                (None, Some(known)) if !has_changed => known.synced_at,
                 _ => whole_seconds(Timestamp::now()),
             },
             drift,

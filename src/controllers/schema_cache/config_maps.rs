@@ -311,3 +311,92 @@ pub fn conflict(name: &str) -> Failure {
         ),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::kube_io::fake_api::{self, Answer, Call, failure};
+
+    fn cache() -> ComposioSchemaCache {
+        serde_json::from_value(json!({
+            "apiVersion": "composio-operator.dev/v1alpha1", "kind": "ComposioSchemaCache",
+            "metadata": {"name": "tools", "namespace": "agents", "uid": "u-1"}, "spec": {},
+        }))
+        .unwrap()
+    }
+
+    /// Writes one ConfigMap where the API server knows `known`, and answers the write with `answer`.
+    async fn write(
+        known: Option<Value>,
+        answer: (u16, Value),
+    ) -> (Result<Option<String>, Failure>, Vec<Call>) {
+        let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
+        let log = calls.clone();
+        let client = fake_api::client(move |call| {
+            let answer: Answer = Ok(match (call.method.as_str(), &known) {
+                ("GET", Some(known)) => (200, json!({ "metadata": known })),
+                ("GET", None) => failure(404, "NotFound"),
+                _ => answer.clone(),
+            });
+            log.lock().unwrap().push(call);
+            std::future::ready(answer)
+        });
+        let owner = cache();
+        let config_maps = ConfigMaps {
+            api: Api::namespaced(client, "agents"),
+            owner: &owner,
+        };
+        let part = Part {
+            name: "schemas-reddit".to_owned(),
+            ..Part::default()
+        };
+        let result = config_maps
+            .write(Role::Toolkit, Some("reddit"), &part, BTreeMap::new())
+            .await;
+        let calls = calls.lock().unwrap().clone();
+        (result, calls)
+    }
+
+    fn written() -> (u16, Value) {
+        (
+            200,
+            json!({ "metadata": { "name": "schemas-reddit", "resourceVersion": "7" } }),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_new_one_is_not_forced_on_somebody_who_was_quicker() {
+        let (result, calls) = write(None, written()).await;
+        assert_eq!(result, Ok(Some("7".to_owned())));
+        let patch = &calls[1];
+        assert!(!patch.query.contains("force"), "{}", patch.query);
+        assert!(patch.query.contains("fieldManager=composio-operator.dev%2Fu-1"));
+        assert!(patch.body["metadata"]["uid"].is_null());
+        let (result, _) = write(None, failure(409, "Conflict")).await;
+        assert_eq!(result.unwrap_err().reason, Reason::ConfigMapConflict);
+        let (result, _) = write(None, failure(422, "Invalid")).await;
+        assert_eq!(
+            result.unwrap_err().reason,
+            Reason::KubernetesApi,
+            "an admission policy"
+        );
+    }
+
+    #[tokio::test]
+    async fn ours_is_taken_back_and_only_that_very_one() {
+        let ours = json!({ "name": "schemas-reddit", "uid": "m-1", "ownerReferences": [cache().controller_owner_ref(&())] });
+        let (result, calls) = write(Some(ours), written()).await;
+        assert_eq!(result, Ok(Some("7".to_owned())));
+        assert!(calls[1].query.contains("force=true"));
+        assert_eq!(calls[1].body["metadata"]["uid"], "m-1");
+    }
+
+    #[tokio::test]
+    async fn one_of_somebody_else_is_not_touched() {
+        let (result, calls) = write(Some(json!({ "name": "schemas-reddit", "uid": "m-1" })), written()).await;
+        assert_eq!(result.unwrap_err().reason, Reason::ConfigMapConflict);
+        assert!(calls.iter().all(|call| call.method == "GET"));
+    }
+}
