@@ -32,7 +32,7 @@ pub const API_KEY_VARIABLE: &str = "COMPOSIO_API_KEY";
 /// How long others wait for a leader that stopped renewing its Lease; client-go's default.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// The main loop beats this often; the process counts as dead after [`HEARTBEAT_MAX_AGE`] without a beat.
+/// A task beats this often; the process counts as dead after [`HEARTBEAT_MAX_AGE`] without a beat.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const HEARTBEAT_MAX_AGE: Duration = Duration::from_mins(1);
 

@@ -316,7 +316,10 @@ pub struct ComposioSchemaCacheStatus {
 
     /// Ready, Reconciling and Stalled after kstatus; Complete for this resource.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
+    )]
     pub conditions: Vec<Condition>,
 }
 

@@ -345,7 +345,10 @@ pub struct RedditConnectionStatus {
 
     /// Ready, Reconciling and Stalled after kstatus; Connected, Usable and `ReauthRequired` for this resource.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
+    )]
     pub conditions: Vec<Condition>,
 }
 

@@ -1,7 +1,7 @@
 //! Wires watches and wake-ups to the reconcilers and runs them until shutdown.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::channel::mpsc;
@@ -118,7 +118,9 @@ pub async fn run<R: Reconciler>(
     readiness: &Readiness,
     shutdown: watch::Receiver<bool>,
 ) {
-    let controllers = scopes.into_iter().map(|scope| {
+    let census = Census::default();
+    let controllers = scopes.into_iter().enumerate().map(|(number, scope)| {
+        let census = census.clone();
         let plural = <R::Object as kube::Resource>::plural(&());
         let gate = readiness.gate(match &scope.namespace {
             Some(namespace) => format!("watch {plural} in {namespace}"),
@@ -153,7 +155,7 @@ pub async fn run<R: Reconciler>(
                 if tokio::time::timeout(COUNT_INTERVAL, stop).await.is_ok() {
                     return;
                 }
-                count::<R>(&count_ctx, &counted);
+                count::<R>(&count_ctx, &census, number, &counted);
             }
         };
         async move { tokio::join!(opened, passes, counting) }
@@ -270,14 +272,20 @@ fn interruption(error: &watcher::Error) -> String {
     }
 }
 
-fn count<R: Reconciler>(ctx: &Context, store: &Store<Guarded<R>>) {
+/// How many objects are in each state, by the number of the scope.
+type Census = Arc<Mutex<HashMap<usize, HashMap<&'static str, usize>>>>;
+
+/// Counts the objects of one scope, and shows those of all scopes together.
+fn count<R: Reconciler>(ctx: &Context, census: &Census, scope: usize, store: &Store<Guarded<R>>) {
     let mut counts = HashMap::new();
     for object in store.state() {
         let state = object.0.as_ref().ok().and_then(R::state);
         *counts.entry(state.unwrap_or("none")).or_insert(0_usize) += 1;
     }
+    let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
+    census.insert(scope, counts);
     for state in R::STATES.iter().copied().chain(["none"]) {
-        let number = counts.get(state).copied().unwrap_or(0);
+        let number = census.values().filter_map(|counts| counts.get(state)).sum();
         ctx.metrics.objects(R::CONTROLLER, state, number);
     }
 }

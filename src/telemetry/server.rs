@@ -1,6 +1,6 @@
 //! The HTTP server for probes and scrapes: `/healthz`, `/readyz`, `/metrics`.
 //!
-//! Health and readiness answer different questions. *Healthy* means the main loop still turns; if not, only a restart
+//! Health and readiness answer different questions. *Healthy* means the runtime still gets to its tasks; if not, only a restart
 //! helps. *Ready* means everything the operator waits for has come; until then a restart helps nobody.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// does not read; it must not delay the process's end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// Whether the main loop is alive: it beats, and a beat that is too old means it hangs. Clones share the beat.
+/// Whether the runtime still gets to its tasks: one of them beats, and a beat that is too old means that all hang. Clones share the beat.
 #[derive(Clone, Debug)]
 pub struct Health {
     last_beat: Arc<Mutex<Instant>>,
@@ -44,7 +44,7 @@ impl Health {
         }
     }
 
-    /// Says that the main loop is alive.
+    /// Says that the runtime is alive.
     pub fn beat(&self) {
         *lock(&self.last_beat) = Instant::now();
     }
@@ -141,7 +141,7 @@ async fn healthz(State(endpoints): State<Endpoints>) -> Response {
     if endpoints.health.is_alive(Instant::now()) {
         "ok\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the main loop hangs\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "the runtime hangs\n").into_response()
     }
 }
 
@@ -317,7 +317,7 @@ mod tests {
         endpoints.health = Health::new(Duration::ZERO);
         let server = Running::start(endpoints.router()).await;
         let (status, _, body) = server.get("/healthz").await;
-        assert_eq!((status, body.as_str()), (503, "the main loop hangs\n"));
+        assert_eq!((status, body.as_str()), (503, "the runtime hangs\n"));
         server.stop().await;
     }
 

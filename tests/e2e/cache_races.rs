@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use composio_operator::api::composio_schema_cache::CacheState;
-use composio_sim::{Call, Config, Fault, GIANT_TOOLKIT, GeneratedCatalogue, Release, Rule};
+use composio_operator::api::conditions::{self, READY, STALLED};
+use composio_sim::{
+    Access, ApiKey, Area, Call, Config, Fault, GIANT_TOOLKIT, GeneratedCatalogue, Release, Rule,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -428,4 +431,31 @@ async fn an_edit_of_the_spec_in_the_middle_of_a_sync_counts() {
         .await;
     let names: Vec<_> = world.versions().await.into_keys().collect();
     assert_eq!(names, ["schemas-manifest", "schemas-slack"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_may_not_read_tools_is_said_to_be_the_wrong_one() {
+    const SCOPED: &str = "ak_end_to_end_scoped_9";
+    let scopes = [(Area::Toolkits, Access::Read), (Area::AuthConfigs, Access::Read)];
+    let world = World::with(Config {
+        keys: vec![ApiKey::new(SCOPED).scoped(scopes)],
+        ..Config::default()
+    })
+    .await;
+    let _operator = world.operator();
+    world.api_key_secret("composio", SCOPED).await;
+    world
+        .cache("tools", json!({ "apiKeySecretRef": { "name": "composio" } }))
+        .await
+        .unwrap();
+    let stalled = world
+        .cache_is("tools", "stalled", |status| {
+            conditions::is_true(&status.conditions, STALLED)
+        })
+        .await;
+    let status = stalled.status.unwrap();
+    assert_eq!(status.state, Some(CacheState::Failed));
+    let ready = conditions::find(&status.conditions, READY).unwrap();
+    assert_eq!(ready.reason, "ApiKeyForbidden");
+    assert!(ready.message.contains("scope"), "{}", ready.message);
 }

@@ -3,6 +3,7 @@
 use composio_operator::api::reddit_connection::ConnectionState;
 use serde_json::json;
 use xtask::control_plane::{ControlPlane, Options};
+use xtask::installation::Release;
 use xtask::supervised::{Program, Supervised};
 
 use crate::harness::{KEY, PATIENCE, World};
@@ -164,4 +165,32 @@ async fn the_roles_of_the_chart_are_no_wider_than_needed() {
     ] {
         assert!(may(verb, what).await, "{verb} {what}");
     }
+}
+
+/// Found as a gauge that showed the objects of the last namespace only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_namespaces_are_served_and_counted_together() {
+    let mut world = World::new().await;
+    let other = World::new().await;
+    let release = Release {
+        name: "operator",
+        namespace: &world.namespace,
+        watch_namespaces: &[&world.namespace, &other.namespace],
+    };
+    world.kubeconfig = xtask::installation::grant(world.plane, release).await.unwrap();
+    let operator = world.operator_with(&["--watch-namespaces", &other.namespace], Some(KEY));
+    world.create("here", json!({})).await;
+    other.create("there", json!({})).await;
+    world.becomes("here", ConnectionState::Pending).await;
+    other.becomes("there", ConnectionState::Pending).await;
+    let http = operator.http().await;
+    let line = r#"composio_operator_objects{controller="redditconnection",state="pending"} 2"#;
+    let counted = async {
+        while !get(&format!("{http}/metrics")).await.1.contains(line) {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted)
+        .await
+        .expect("both are counted");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -140,46 +140,67 @@ impl ConfigMaps<'_> {
             .await
             .map_err(|error| Failure::from(&error))?;
         let known = match known.map(|known| (self.ownership(&known.metadata), known)) {
-            None => None,
-            Some((Ownership::Ours, known)) => Some(known),
+            None => self.create(&part.name).await?,
+            Some((Ownership::Ours, known)) => known.metadata,
             Some((Ownership::Leftover, known)) => {
                 self.delete(&known.metadata)
                     .await
                     .map_err(|error| Failure::from(&error))?;
-                None
+                self.create(&part.name).await?
             }
             Some((Ownership::Foreign, _)) => return Err(conflict(&part.name)),
         };
         annotations.insert(CHECKSUM.to_owned(), checksum(part, &annotations));
         let labels = self.labels(role, toolkit);
-        let map = self.manifest_of(part, labels, annotations, known.as_ref());
-        let mut parameters = PatchParams::apply(&self.manager());
-        parameters.force = known.is_some();
+        let map = self.manifest_of(part, labels, annotations, &known);
+        let parameters = PatchParams::apply(&self.manager()).force();
         let written = self.api.patch(&part.name, &parameters, &Patch::Apply(&map)).await;
-        let written = match (written, &known) {
+        let written = match written {
             // Somebody made it immutable, which cannot be taken back.
-            (Err(kube::Error::Api(status)), Some(known))
+            Err(kube::Error::Api(status))
                 if status.code == 422 && status.message.contains("is immutable") =>
             {
-                self.delete(&known.metadata)
-                    .await
-                    .map_err(|error| Failure::from(&error))?;
+                self.delete(&known).await.map_err(|error| Failure::from(&error))?;
                 let mut anew = map.clone();
-                anew.metadata.uid = None;
+                anew.metadata.uid = self.create(&part.name).await?.uid;
                 self.api
                     .patch(&part.name, &parameters, &Patch::Apply(&anew))
                     .await
             }
-            (written, _) => written,
+            written => written,
         };
         match written {
             Ok(written) => self.without_foreign_keys(part, written).await,
-            // Somebody was quicker.
-            Err(kube::Error::Api(status)) if known.is_none() && status.code == 409 => {
-                Err(conflict(&part.name))
-            }
             Err(error) => Err(Failure::from(&error)),
         }
+    }
+
+    /// Makes an empty one of that name. An apply alone could not tell a new one from one that somebody made meanwhile.
+    async fn create(&self, name: &str) -> Result<ObjectMeta, Failure> {
+        let empty = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                owner_references: self.owner_references(),
+                ..ObjectMeta::default()
+            },
+            ..ConfigMap::default()
+        };
+        let parameters = PostParams {
+            field_manager: Some(self.manager()),
+            ..PostParams::default()
+        };
+        match self.api.create(&parameters, &empty).await {
+            Ok(created) => Ok(created.metadata),
+            // Somebody was quicker.
+            Err(kube::Error::Api(status)) if status.code == 409 => Err(conflict(name)),
+            Err(error) => Err(Failure::from(&error)),
+        }
+    }
+
+    fn owner_references(&self) -> Option<Vec<OwnerReference>> {
+        self.owner
+            .controller_owner_ref(&())
+            .map(|reference| vec![reference])
     }
 
     /// The labels that a ConfigMap has.
@@ -199,7 +220,7 @@ impl ConfigMaps<'_> {
         part: &Part,
         labels: BTreeMap<String, String>,
         annotations: BTreeMap<String, String>,
-        known: Option<&Meta>,
+        known: &ObjectMeta,
     ) -> ConfigMap {
         let binary = part
             .binary_data
@@ -209,13 +230,10 @@ impl ConfigMaps<'_> {
             metadata: ObjectMeta {
                 name: Some(part.name.clone()),
                 // The very object that was looked at, not one of the same name made since.
-                uid: known.and_then(|known| known.metadata.uid.clone()),
+                uid: known.uid.clone(),
                 labels: Some(labels),
                 annotations: Some(annotations),
-                owner_references: self
-                    .owner
-                    .controller_owner_ref(&())
-                    .map(|reference| vec![reference]),
+                owner_references: self.owner_references(),
                 ..ObjectMeta::default()
             },
             data: Some(part.data.clone()).filter(|data| !data.is_empty()),
@@ -362,20 +380,25 @@ mod tests {
     fn written() -> (u16, Value) {
         (
             200,
-            json!({ "metadata": { "name": "schemas-reddit", "resourceVersion": "7" } }),
+            json!({ "metadata": { "name": "schemas-reddit", "uid": "m-7", "resourceVersion": "7" } }),
         )
     }
 
     #[tokio::test]
-    async fn a_new_one_is_not_forced_on_somebody_who_was_quicker() {
+    async fn one_that_somebody_made_meanwhile_is_not_taken() {
         let (result, calls) = write(None, written()).await;
         assert_eq!(result, Ok(Some("7".to_owned())));
-        let patch = &calls[1];
-        assert!(!patch.query.contains("force"), "{}", patch.query);
-        assert!(patch.query.contains("fieldManager=composio-operator.dev%2Fu-1"));
-        assert!(patch.body["metadata"]["uid"].is_null());
-        let (result, _) = write(None, failure(409, "Conflict")).await;
+        let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
+        assert_eq!(methods, ["GET", "POST", "PATCH"]);
+        assert_eq!(calls[2].body["metadata"]["uid"], "m-7");
+        assert!(
+            calls[2]
+                .query
+                .contains("fieldManager=composio-operator.dev%2Fu-1")
+        );
+        let (result, calls) = write(None, failure(409, "AlreadyExists")).await;
         assert_eq!(result.unwrap_err().reason, Reason::ConfigMapConflict);
+        assert_eq!(calls.len(), 2);
         let (result, _) = write(None, failure(422, "Invalid")).await;
         assert_eq!(
             result.unwrap_err().reason,

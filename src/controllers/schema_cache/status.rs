@@ -333,6 +333,13 @@ fn judge(
         }
         (Phase::Syncing { done, total }, _) => {
             status.state = Some(CacheState::Syncing);
+            // What was asked for is there, and stays there while newer versions are read.
+            let ready = conditions::find(&status.conditions, READY);
+            if ready
+                .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
+            {
+                return;
+            }
             Verdict::working("Syncing", format!("{done} of {total} toolkits are up to date"))
         }
         (_, Some(failure)) => {
@@ -369,9 +376,8 @@ fn judge(
     };
     let complete = match (phase, &failure) {
         (Phase::Suspended | Phase::Keep, _) => None,
-        (Phase::Syncing { .. }, _) => has_cache_condition(status)
-            .then_some(())
-            .map_or(Some((Truth::Unknown, "Syncing", String::new())), |()| None),
+        (Phase::Syncing { .. }, _) if has_cache_condition(status) => None,
+        (Phase::Syncing { .. }, _) => Some((Truth::Unknown, "Syncing", String::new())),
         (_, Some(failure)) => Some((Truth::False, failure.reason.as_str(), failure.message.clone())),
         _ if omits => Some((
             Truth::False,
