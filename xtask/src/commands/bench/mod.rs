@@ -1,14 +1,16 @@
 //! `cargo xtask bench`: what the operator costs and how fast it is, measured from outside.
 //!
-//! One run goes through the life of many objects: nothing yet, pending, consented, settled, and a restart with all of
-//! them. `docs/benchmarks.md` explains each figure.
+//! A run has two halves. One goes through the life of many objects: nothing yet, pending, consented, settled, and a restart with all of
+//! them; the other fills schema caches and changes what they hold. `docs/benchmarks.md` explains each figure.
 
+mod caches;
 mod calls;
 mod exposition;
 mod machine;
 mod objects;
 mod operator;
 mod phases;
+mod reader;
 mod report;
 mod stage;
 mod statistics;
@@ -26,7 +28,7 @@ use xtask::control_plane::tools::Tool;
 
 use self::machine::Machine;
 use self::objects::Polling;
-use self::phases::{Findings, Scale};
+use self::phases::{Findings, Scale, schemas};
 use self::stage::{BUDGET, LATENCY, Stage, say};
 
 /// Objects of a run, unless something else is asked for.
@@ -41,6 +43,10 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     objects: Option<u32>,
 
+    /// Only one half.
+    #[arg(long, value_enum)]
+    only: Option<Half>,
+
     /// Fewer objects and shorter observation: a few minutes less, and coarser figures.
     #[arg(long)]
     quick: bool,
@@ -52,6 +58,15 @@ pub struct Args {
     /// Also write everything as JSON to this file.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Half {
+    /// `RedditConnection`s.
+    Connections,
+    /// `ComposioSchemaCache`s.
+    Schemas,
 }
 
 /// A profile of cargo.
@@ -71,6 +86,19 @@ impl Profile {
 }
 
 impl Args {
+    fn measures(&self, half: Half) -> bool {
+        self.only.is_none_or(|only| only == half)
+    }
+
+    fn schemas(&self) -> schemas::Scale {
+        schemas::Scale {
+            toolkits: if self.quick { 100 } else { 1_000 },
+            tools: if self.quick { 1_200 } else { 12_000 },
+            repetitions: if self.quick { 1 } else { 5 },
+            changes: if self.quick { 50 } else { 1_000 },
+        }
+    }
+
     fn scale(&self) -> Scale {
         let objects = self
             .objects
@@ -102,9 +130,19 @@ pub async fn run(args: Args) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
 
     let scale = args.scale();
+    let set = |generated| Stage::set(root, program.clone(), binaries.clone(), generated);
     let measure = async {
-        let stage = Stage::set(root, program, binaries).await?;
-        phases::all(&stage, &scale).await
+        let mut findings = Findings::default();
+        if args.measures(Half::Connections) {
+            findings.append(phases::connections(&set(None).await?, &scale).await?);
+        }
+        if args.measures(Half::Schemas) {
+            let scale = args.schemas();
+            findings.append(schemas::few(&set(Some(schemas::few_toolkits())).await?, &scale).await?);
+            findings
+                .append(schemas::whole(&set(Some(schemas::whole_catalogue(&scale))).await?, &scale).await?);
+        }
+        anyhow::Ok(findings)
     };
     // What is interrupted is dropped, and takes its processes with it.
     let findings = tokio::select! {
