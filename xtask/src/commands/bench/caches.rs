@@ -97,11 +97,6 @@ impl Caches {
         Ok(())
     }
 
-    /// The resource version of the cache itself.
-    pub async fn version(&self, name: &str) -> Result<Option<String>> {
-        Ok(self.api.get_metadata(name).await?.resource_version())
-    }
-
     /// The resource version of each of its ConfigMaps, by name: any write changes it.
     pub async fn versions(&self, name: &str) -> Result<BTreeMap<String, String>> {
         let list = self.config_maps.list_metadata(&selector(name)).await;

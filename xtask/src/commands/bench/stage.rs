@@ -200,8 +200,8 @@ impl Stage {
     }
 }
 
-/// Writes of objects, Secrets, ConfigMaps and events, as in `APPLY redditconnections/status`, by how often the API server was asked
-/// for them. Requests that failed or changed nothing count as well.
+/// Writes of objects, Secrets, ConfigMaps and events, as in `APPLY redditconnections/status`, by how often the API server
+/// was asked for them. Requests that failed or changed nothing count as well.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ApiWrites(BTreeMap<String, f64>);
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use composio_sim::Stats;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::calls;
 use super::objects::Polling;
@@ -27,15 +27,22 @@ const CALLS_PER_LOOK: f64 = 1.0 / 90.0;
 const IDLE: Duration = Duration::from_secs(5);
 
 /// How much is measured.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Scale {
     /// Objects of the run.
     pub objects: usize,
     /// How long pending objects are observed.
+    #[serde(rename = "observationSeconds", serialize_with = "as_seconds")]
     pub observation: Duration,
     /// People whose wait is measured one by one.
     pub people: usize,
     /// How the objects poll.
     pub polling: Polling,
+}
+
+fn as_seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(time.as_secs())
 }
 
 /// What a run has found.

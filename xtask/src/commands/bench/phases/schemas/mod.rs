@@ -8,6 +8,7 @@ mod refresh;
 
 use anyhow::Result;
 use composio_sim::GeneratedCatalogue;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Findings, IDLE};
@@ -21,6 +22,8 @@ const FEW: (usize, usize) = (45, 1_250);
 const BUILT_IN: [&str; 5] = ["github", "slack", "reddit", "hackernews", "codeinterpreter"];
 
 /// How much is measured.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Scale {
     /// Toolkits of the whole catalogue.
     pub toolkits: usize,
