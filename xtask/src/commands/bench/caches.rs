@@ -54,8 +54,7 @@ impl Caches {
             let created = self.api.create(&PostParams::default(), &object).await;
             created.with_context(|| format!("cannot create the cache {name}"))
         };
-        let (_, (status, finished)) =
-            futures::try_join!(creating, self.becomes(name, |object| is_finished(object)))?;
+        let (_, (status, finished)) = futures::try_join!(creating, self.becomes(name, is_finished))?;
         Ok((finished - started, status))
     }
 

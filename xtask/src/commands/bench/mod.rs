@@ -96,7 +96,7 @@ impl Args {
         schemas::Scale {
             toolkits: if self.quick { 100 } else { 1_000 },
             tools: if self.quick { 1_200 } else { 12_000 },
-            repetitions: if self.quick { 1 } else { 5 },
+            repetitions: if self.quick { 1 } else { 3 },
             changes: if self.quick { 50 } else { 1_000 },
         }
     }
@@ -136,16 +136,26 @@ pub async fn run(args: Args) -> Result<()> {
 
     let scale = args.scale();
     let set = |generated| Stage::set(root, program.clone(), binaries.clone(), generated);
+    let connections = Box::pin(async {
+        let stage = set(None).await?;
+        phases::connections(&stage, &scale).await
+    });
+    let few = Box::pin(async {
+        let stage = set(Some(schemas::few_toolkits())).await?;
+        schemas::few(&stage, &args.schemas()).await
+    });
+    let whole = Box::pin(async {
+        let stage = set(Some(schemas::whole_catalogue(&args.schemas()))).await?;
+        schemas::whole(&stage, &args.schemas()).await
+    });
     let measure = async {
         let mut findings = Findings::default();
         if args.measures(Half::Connections) {
-            findings.append(phases::connections(&set(None).await?, &scale).await?);
+            findings.append(connections.await?);
         }
         if args.measures(Half::Schemas) {
-            let scale = args.schemas();
-            findings.append(schemas::few(&set(Some(schemas::few_toolkits())).await?, &scale).await?);
-            findings
-                .append(schemas::whole(&set(Some(schemas::whole_catalogue(&scale))).await?, &scale).await?);
+            findings.append(few.await?);
+            findings.append(whole.await?);
         }
         anyhow::Ok(findings)
     };

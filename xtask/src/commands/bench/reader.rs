@@ -37,13 +37,11 @@ pub async fn read(config_maps: &Api<ConfigMap>, name: &str) -> Result<Option<Too
     for part in document["parts"].as_array().into_iter().flatten() {
         let part_name = part["configMap"].as_str().unwrap_or_default();
         // The first part lies beside toolkit.json, and so was read with it.
-        let other = match part_name == name {
-            true => None,
-            false => config_maps.get_opt(part_name).await?,
-        };
+        let other;
         let map = if part_name == name {
             Some(&head)
         } else {
+            other = config_maps.get_opt(part_name).await?;
             other.as_ref()
         };
         match map.and_then(content) {

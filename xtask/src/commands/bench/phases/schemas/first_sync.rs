@@ -110,7 +110,12 @@ async fn sync(stage: &Stage, operator: &Operator) -> Result<(f64, Vec<Call>)> {
         status["state"] == "synced" && counted == expected,
         "something else was cached than was to be: {status:#}"
     );
-    Ok((time.as_secs_f64(), stage.simulator().calls_after(newest)))
+    let (seconds, calls) = (time.as_secs_f64(), stage.simulator().calls_after(newest));
+    let reading = span(&calls).unwrap_or_default();
+    say(&format!(
+        "{seconds:.2} s, of which {reading:.2} s from first to last call"
+    ));
+    Ok((seconds, calls))
 }
 
 /// Makes the calls again, as a simple program would: one after the other, reading each answer. Returns the seconds.

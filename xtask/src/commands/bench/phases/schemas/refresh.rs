@@ -13,7 +13,7 @@ use crate::commands::bench::statistics::number;
 /// Calls that one may take, however many toolkits there are.
 const CALLS: f64 = 5.0;
 /// The shortest interval that a cache may have.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_mins(1);
 /// The operator adds up to a tenth.
 const LATEST: Duration = Duration::from_secs(67);
 /// How often it is asked whether the operator has done what it was to do.
