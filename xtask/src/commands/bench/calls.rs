@@ -120,6 +120,12 @@ pub fn busiest_minute(calls: &[Call]) -> usize {
     most
 }
 
+/// Seconds from the arrival of the first call to that of the last; `None` without calls.
+pub fn span(calls: &[Call]) -> Option<f64> {
+    let sorted = in_order(calls);
+    Some(seconds(sorted.last()?) - seconds(sorted.first()?))
+}
+
 /// Calls that Composio refused because of the rate.
 pub fn refused(calls: &[Call]) -> usize {
     calls.iter().filter(|call| call.status == Some(429)).count()
@@ -227,6 +233,12 @@ mod tests {
         ];
         let expected = HashMap::from([("ca_1".to_owned(), Timestamp::from_second(7).unwrap())]);
         assert_eq!(first_looks(&calls), expected);
+    }
+
+    #[test]
+    fn the_span_is_from_the_first_arrival_to_the_last() {
+        assert_eq!(span(&[7, 4, 9].map(inventory)), Some(5.0));
+        assert_eq!(span(&[]), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,7 +17,8 @@ use tokio::time::Instant;
 /// Objects that are created at the same time: enough to keep the API server busy, not enough to be turned away by it.
 const CREATED_AT_ONCE: usize = 32;
 
-/// How the objects of a run poll.
+/// How the objects of a run poll, in seconds.
+#[derive(Serialize)]
 pub struct Polling {
     /// Seconds between looks while a person is expected.
     pub fast: u32,

@@ -22,19 +22,24 @@ const READY_INTERVAL: Duration = Duration::from_millis(10);
 /// Kernel ticks of process times. Linux fixed the unit it tells them in long ago, whatever its own timer does.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Builds the operator with cargo and returns the path of the program. Cargo's own progress goes to standard error.
+/// Builds the operator and returns the path of the program.
 pub fn build(root: &Path, profile: &str) -> Result<PathBuf> {
+    build_program(root, NAME, profile)
+}
+
+/// Builds the program of that name with cargo and returns its path. Cargo's own progress goes to standard error.
+pub fn build_program(root: &Path, name: &str, profile: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(root)
-        .args(["build", "--package", NAME, "--bin", NAME, "--profile", profile])
+        .args(["build", "--package", name, "--bin", name, "--profile", profile])
         .arg("--message-format=json-render-diagnostics")
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("cargo could not build {NAME}");
+        bail!("cargo could not build {name}");
     }
     executable(&String::from_utf8_lossy(&output.stdout)).context("cargo did not say where it put the program")
 }

@@ -20,6 +20,8 @@ pub enum Unit {
     Seconds,
     /// Of memory.
     MiB,
+    /// Of something stored.
+    KiB,
     /// Of one core.
     Percent,
 }
@@ -32,6 +34,7 @@ impl Unit {
             Self::Ratio => format!("{value:.2}"),
             Self::Seconds => format!("{value:.2} s"),
             Self::MiB => format!("{value:.1} MiB"),
+            Self::KiB => format!("{value:.1} KiB"),
             Self::Percent => format!("{value:.1} %"),
         }
     }
@@ -126,11 +129,7 @@ pub fn table(figures: &[Figure]) -> String {
 
 /// Everything as JSON, for comparing runs.
 pub fn json(machine: &Machine, setup: &Value, findings: &Findings) -> Value {
-    let Findings {
-        figures,
-        calls,
-        api_writes,
-    } = findings;
+    let Findings { figures, served } = findings;
     let figures: Vec<Value> = figures
         .iter()
         .map(|figure| {
@@ -139,13 +138,13 @@ pub fn json(machine: &Machine, setup: &Value, findings: &Findings) -> Value {
             value
         })
         .collect();
-    json!({ "machine": machine, "setup": setup, "figures": figures, "calls": calls, "apiWrites": api_writes })
+    json!({ "machine": machine, "setup": setup, "figures": figures, "served": served })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::bench::stage::ApiWrites;
+    use crate::commands::bench::phases::Served;
 
     fn figures() -> Vec<Figure> {
         vec![
@@ -181,8 +180,7 @@ mod tests {
     fn json_names_each_figure() {
         let findings = Findings {
             figures: figures(),
-            calls: composio_sim::Stats::default(),
-            api_writes: ApiWrites::default(),
+            served: vec![Served::default()],
         };
         let report = json(&Machine::default(), &json!({ "objects": 4 }), &findings);
         assert_eq!(report["setup"]["objects"], 4);
@@ -191,6 +189,6 @@ mod tests {
             json!({ "id": "a.time", "what": "p50", "value": 2.5, "unit": "seconds", "atMost": 2.3, "met": false })
         );
         assert_eq!(report["figures"][2]["met"], Value::Null);
-        assert_eq!(report["calls"]["total"], 0);
+        assert_eq!(report["served"][0]["calls"]["total"], 0);
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use composio_sim::{ApiKey, Call, Config, Simulator};
+use composio_sim::{ApiKey, Call, Config, GeneratedCatalogue, Simulator};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 use xtask::control_plane::binaries::Binaries;
 use xtask::control_plane::{ControlPlane, Options};
 
+use super::caches::Caches;
 use super::exposition;
 use super::objects::{Milestone, Objects};
 use super::operator::{Launch, Operator};
@@ -24,11 +25,19 @@ pub const BUDGET: u32 = 2_000;
 pub const LATENCY: Duration = Duration::from_millis(50);
 
 const API_KEY: &str = "ak_benchmark";
+/// Another key for whoever measures: of another organization, so that both have a rate limit of their own.
+const OTHER_KEY: &str = "ak_measuring";
 const NAMESPACE: &str = "bench";
 const OPERATOR_NAMESPACE: &str = "composio-operator";
 const SERVICE_ACCOUNT: &str = "composio-operator";
 /// What the operator may write.
-const WRITTEN: [&str; 3] = ["redditconnections", "secrets", "events"];
+const WRITTEN: [&str; 5] = [
+    "redditconnections",
+    "composioschemacaches",
+    "secrets",
+    "configmaps",
+    "events",
+];
 /// Verbs of the API server's metrics that write.
 const WRITES: [&str; 6] = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"];
 /// How often a long wait tells how far it has come.
@@ -40,14 +49,21 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub struct Stage {
     // The order is that of dropping: clients before servers.
     objects: Objects,
+    caches: Caches,
     launch: Launch,
     simulator: Simulator,
     control_plane: ControlPlane,
 }
 
 impl Stage {
-    /// Sets everything up for the operator at `program`, with the CRDs and the roles of the chart under `root`.
-    pub async fn set(root: &Path, program: PathBuf, binaries: Binaries) -> Result<Self> {
+    /// Sets everything up for the operator at `program`, with the CRDs and the roles of the chart under `root`, and a
+    /// Composio with these toolkits beside the built-in ones.
+    pub async fn set(
+        root: &Path,
+        program: PathBuf,
+        binaries: Binaries,
+        generated: Option<GeneratedCatalogue>,
+    ) -> Result<Self> {
         say("starting a control plane");
         let options = Options {
             binaries: Some(binaries),
@@ -56,7 +72,11 @@ impl Stage {
         let control_plane = ControlPlane::start(options).await?;
         let kubeconfig = install(&control_plane, root).await?;
         let config = Config {
-            keys: vec![ApiKey::new(API_KEY)],
+            keys: vec![
+                ApiKey::new(API_KEY),
+                ApiKey::new(OTHER_KEY).project("measuring").org("measuring"),
+            ],
+            generated,
             latency: LATENCY,
             rate_limit: BUDGET,
             ..Config::default()
@@ -64,8 +84,10 @@ impl Stage {
         let simulator = Simulator::start(config)
             .await
             .context("cannot start the simulated Composio")?;
+        let client = client(&control_plane).await?;
         Ok(Self {
-            objects: Objects::watch(client(&control_plane).await?, NAMESPACE),
+            caches: Caches::new(&client, NAMESPACE),
+            objects: Objects::watch(client, NAMESPACE),
             launch: Launch {
                 path: program,
                 kubeconfig,
@@ -81,6 +103,16 @@ impl Stage {
     /// The custom resources.
     pub fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    /// The schema caches.
+    pub fn caches(&self) -> &Caches {
+        &self.caches
+    }
+
+    /// A key for calls that the operator's rate limit does not count.
+    pub fn other_key() -> &'static str {
+        OTHER_KEY
     }
 
     /// Composio, and what was asked of it.
@@ -168,8 +200,8 @@ impl Stage {
     }
 }
 
-/// Writes of objects, Secrets and events, as in `APPLY redditconnections/status`, by how often the API server was asked
-/// for them. Requests that failed or changed nothing count as well.
+/// Writes of objects, Secrets, ConfigMaps and events, as in `APPLY redditconnections/status`, by how often the API server
+/// was asked for them. Requests that failed or changed nothing count as well.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ApiWrites(BTreeMap<String, f64>);
 
@@ -192,8 +224,28 @@ impl ApiWrites {
     }
 
     /// All together.
-    pub fn total(&self) -> f64 {
+    pub fn all(&self) -> f64 {
         self.0.values().sum()
+    }
+
+    /// Those of one resource, subresources included, or of one subresource, as in `redditconnections/status`.
+    pub fn of(&self, resource: &str) -> f64 {
+        self.0
+            .iter()
+            .filter(|(what, _)| {
+                let target = what.split_once(' ').map_or("", |(_, target)| target);
+                target == resource || target.split('/').next() == Some(resource)
+            })
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// Those of all that a connection consists of.
+    pub fn of_connections(&self) -> f64 {
+        ["redditconnections", "secrets", "events"]
+            .map(|resource| self.of(resource))
+            .iter()
+            .sum()
     }
 }
 
@@ -279,7 +331,15 @@ apiserver_request_total{code="200",resource="leases",subresource="",verb="PUT"} 
             writes.0,
             expected.map(|(what, count)| (what.to_owned(), count)).into()
         );
-        assert!((writes.total() - 10.0).abs() < f64::EPSILON);
+        for (resource, count) in [
+            ("redditconnections", 8.0),
+            ("redditconnections/status", 8.0),
+            ("events", 2.0),
+            ("secrets", 0.0),
+        ] {
+            assert!((writes.of(resource) - count).abs() < f64::EPSILON, "{resource}");
+        }
+        assert!((writes.of_connections() - 10.0).abs() < f64::EPSILON);
     }
 
     #[test]

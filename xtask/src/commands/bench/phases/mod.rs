@@ -1,14 +1,16 @@
-//! The phases of a run, in the order of an object's life.
+//! The phases of a run: those of connections in the order of an object's life, and [those of schemas](schemas).
 
 mod consent;
 mod pending;
 mod restart;
+pub mod schemas;
 mod settled;
 
 use std::time::Duration;
 
 use anyhow::Result;
 use composio_sim::Stats;
+use serde::{Serialize, Serializer};
 
 use super::calls;
 use super::objects::Polling;
@@ -25,10 +27,13 @@ const CALLS_PER_LOOK: f64 = 1.0 / 90.0;
 const IDLE: Duration = Duration::from_secs(5);
 
 /// How much is measured.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Scale {
     /// Objects of the run.
     pub objects: usize,
     /// How long pending objects are observed.
+    #[serde(rename = "observationSeconds", serialize_with = "as_seconds")]
     pub observation: Duration,
     /// People whose wait is measured one by one.
     pub people: usize,
@@ -36,18 +41,51 @@ pub struct Scale {
     pub polling: Polling,
 }
 
+fn as_seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(time.as_secs())
+}
+
 /// What a run has found.
+#[derive(Default)]
 pub struct Findings {
     /// The numbers, in the order in which they were measured.
     pub figures: Vec<Figure>,
-    /// Every call to Composio, by operation and status: what to look at when a number surprises.
+    /// What was asked of each stage.
+    pub served: Vec<Served>,
+}
+
+/// What was asked of the parts of a stage: what to look at when a number surprises.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Served {
+    /// Every call to Composio, by operation and status.
     pub calls: Stats,
     /// Every write on the API server, by verb and resource.
     pub api_writes: ApiWrites,
 }
 
-/// Runs all phases.
-pub async fn all(stage: &Stage, scale: &Scale) -> Result<Findings> {
+impl Findings {
+    /// The figures, and all that the stage has counted until now.
+    async fn of(stage: &Stage, figures: Vec<Figure>) -> Result<Self> {
+        let served = Served {
+            calls: stage.simulator().stats(),
+            api_writes: stage.api_writes().await?,
+        };
+        Ok(Self {
+            figures,
+            served: vec![served],
+        })
+    }
+
+    /// Adds those of another stage.
+    pub fn append(&mut self, other: Self) {
+        self.figures.extend(other.figures);
+        self.served.extend(other.served);
+    }
+}
+
+/// The life of many connections.
+pub async fn connections(stage: &Stage, scale: &Scale) -> Result<Findings> {
     let mut figures = Vec::new();
     say("starting the operator");
     let operator = stage.start_operator(1).await?;
@@ -62,11 +100,7 @@ pub async fn all(stage: &Stage, scale: &Scale) -> Result<Findings> {
 
     figures.extend(whole_run(stage, scale)?);
     operator.stop().await?;
-    Ok(Findings {
-        figures,
-        api_writes: stage.api_writes().await?,
-        calls: stage.simulator().stats(),
-    })
+    Findings::of(stage, figures).await
 }
 
 /// Figures about the run as a whole.

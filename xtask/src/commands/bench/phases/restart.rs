@@ -36,7 +36,7 @@ pub async fn measure(stage: &Stage, operator: Operator, scale: &Scale) -> Result
     let (last_pass, passes) = stage
         .within(&operator, LIMIT, "all objects to be reconciled", watching)
         .await?;
-    let writes = stage.api_writes().await?.total() - before.total();
+    let writes = stage.api_writes().await?.of_connections() - before.of_connections();
     let written = changed(&versions, &stage.objects().versions().await?);
     let figures = vec![
         Figure::new("restart.ready", "restart: ready", Unit::Seconds, ready),

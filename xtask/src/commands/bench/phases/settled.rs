@@ -35,7 +35,7 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
     stage.pass(operator, observation).await?;
     let processor = (operator.processor_time()? - processor) / began.elapsed().as_secs_f64();
     let looks = Looks::of(&stage.simulator().calls_after(newest));
-    let writes = stage.api_writes().await?.total() - before.total();
+    let writes = stage.api_writes().await?.of_connections() - before.of_connections();
     let written = changed(&versions, &stage.objects().versions().await?);
     if !looks.others.is_empty() {
         say(&format!("calls besides looks: {}", looks.describe_others()));
@@ -54,7 +54,7 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
             "settled.apiWritesBefore",
             "settled: writes per object on the way there",
             Unit::Ratio,
-            before.total() / number(*objects),
+            before.of_connections() / number(*objects),
         ),
         Figure::new(
             "settled.objectsWritten",
