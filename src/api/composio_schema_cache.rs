@@ -250,7 +250,7 @@ pub struct ComposioSchemaCacheStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// syncing: schemas are being read. synced: everything wanted is cached. degraded: something is missing or out of
+    /// syncing: schemas are being read for the first time, or for a spec that changed. synced: everything wanted is cached. degraded: something is missing or out of
     /// date, and what could be had is cached. failed: nothing could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<CacheState>,

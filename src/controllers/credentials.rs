@@ -112,11 +112,15 @@ impl Credentials {
             .await
         {
             Ok(Some(secret)) => secret,
-            Ok(None) => return missing(format!("Secret {name} does not exist in namespace {namespace}")),
+            Ok(None) => {
+                return missing(format!(
+                    "Secret {name} does not exist in namespace {namespace}; create it, with the API key in {field}"
+                ));
+            }
             Err(error) => return Err(Failure::from(&error)),
         };
         let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(field)) else {
-            return missing(format!("Secret {name} has no key {field}"));
+            return missing(format!("Secret {name} has no key {field}; put the API key there"));
         };
         // Keys are often stored with the newline of the file they came from.
         match std::str::from_utf8(&bytes.0).map(str::trim) {

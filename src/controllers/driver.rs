@@ -70,7 +70,7 @@ pub trait Reconciler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(Action, Outcome), Error>> + Send;
 
     /// An object is gone; there may have been no last pass.
-    fn gone(ctx: &Context, object: &Self::Object);
+    fn gone(ctx: &Context, owner: &Owner, uid: &str);
 
     /// These are all objects there are in one namespace, or in all: a watch began anew, and may have missed that others
     /// went.

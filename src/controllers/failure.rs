@@ -177,7 +177,8 @@ impl Failure {
         if error.is_unauthorized() {
             return Self::stalled(
                 Reason::ApiKeyRejected,
-                format!("Composio rejects the API key; replace it with a valid project key. {message}"),
+                // Without Composio's own words, which quote the beginning of the key.
+                "Composio rejects the API key (401); replace it with a valid project key",
             );
         }
         if error.is_forbidden() {

@@ -180,8 +180,8 @@ fn watch_objects<R: Reconciler>(
         .default_backoff()
         .inspect_ok(move |event| match event {
             // An object without finalizer vanishes without a last pass.
-            Event::Delete(DeserializeGuard(Ok(object))) => R::gone(&watched, object),
-            Event::Delete(_) | Event::Apply(_) => {}
+            Event::Delete(object) => R::gone(&watched, &owner_of(object), &object.uid().unwrap_or_default()),
+            Event::Apply(_) => {}
             // Those that vanish while the watch is interrupted are not told of at all.
             Event::Init => listed.clear(),
             Event::InitApply(object) => {
@@ -234,6 +234,8 @@ async fn reconcile_spawned<R: Reconciler>(
             let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
             tracing::warn!(namespace, name, error = %invalid.error, "object cannot be read; fix or delete it");
             ctx.metrics.failure(R::CONTROLLER, "InvalidObject");
+            // Nothing is done for what cannot be understood.
+            R::gone(&ctx, &owner_of(&*object), &object.uid().unwrap_or_default());
             return Ok(Action::await_change());
         }
     };

@@ -43,103 +43,119 @@ pub async fn act(
     step: &Step,
     connection: Option<&Connection<Owner>>,
 ) -> Result<Effect, kube::Error> {
+    if let Some(changed) = change_finalizer(ctx, owner, object, step).await? {
+        return Ok(changed);
+    }
     let subject = Subject::from(object);
-    let objects = Api::<RedditConnection>::namespaced(ctx.client.clone(), &owner.namespace);
     let secrets = Api::<Secret>::namespaced(ctx.client.clone(), &owner.namespace);
     let secret_name = subject.link_secret_name();
-    match step {
-        Step::AddFinalizer => {
-            let object = ensure_finalizer(&objects, object, FINALIZER).await?;
-            return Ok(Effect {
-                acted: Acted::Done,
-                object: Some(Some(object)),
-            });
-        }
-        Step::RemoveFinalizer { .. } => {
-            let object = remove_finalizer(&objects, object, FINALIZER).await?;
-            return Ok(Effect {
-                acted: Acted::Done,
-                object: Some(object),
-            });
-        }
+    let connected =
+        || connection.ok_or_else(|| Failure::transient(Reason::ApiKeyNotFound, "the API key went away"));
+    let acted = match step {
+        // Done above.
+        Step::AddFinalizer | Step::RemoveFinalizer { .. } => Ok(Acted::Done),
         Step::BeginLink {
             attempt,
             auth_config_id,
             renewal,
             replaces,
-        } => {
-            if let (Some((id, seen)), Some(connection)) = (replaces, connection) {
-                match look_now(connection, id).await {
-                    Ok(Some(account)) if account.status != *seen => return Ok(Acted::Done.into()),
-                    Ok(_) => {}
-                    Err(failure) => return Ok(Acted::Failed(failure).into()),
-                }
-            }
-            let auth_config_id = auth_config_id.clone();
-            return Ok(Acted::Begun {
+        } => match still_as_seen(replaces.as_ref(), connection).await {
+            Ok(true) => Ok(Acted::Begun {
                 attempt: *attempt,
-                auth_config_id,
+                auth_config_id: auth_config_id.clone(),
                 renewal: *renewal,
-            }
-            .into());
-        }
-        Step::RenewIntent => return Ok(Acted::IntentRenewed.into()),
-        Step::RecoverAttempt { attempt } => return Ok(Acted::Recovered { attempt: *attempt }.into()),
+            }),
+            Ok(false) => Ok(Acted::Done),
+            Err(failure) => Err(failure),
+        },
+        Step::RenewIntent => Ok(Acted::IntentRenewed),
+        Step::RecoverAttempt { attempt } => Ok(Acted::Recovered { attempt: *attempt }),
         Step::Adopt {
             account,
             expires_at,
             secret_name,
-        } => {
-            let (account, secret_name) = (account.clone(), secret_name.clone());
-            return Ok(Acted::Adopted {
-                account,
-                expires_at: *expires_at,
-                secret_name,
-            }
-            .into());
-        }
-        Step::PrepareLinkSecret => {
-            let written = link_secret::write(&secrets, &secret_name, object, None).await;
-            return Ok(written
-                .map_or_else(|error| not_stored(&error), |_| Acted::Done)
-                .into());
-        }
-        Step::DeleteLeftoverSecret | Step::DeleteLinkSecret => {
-            let acted = match link_secret::delete(&secrets, &subject).await {
-                Err(error) => Acted::Failed(Failure::from(&error)),
-                Ok(()) if *step == Step::DeleteLinkSecret => Acted::LinkSecretDeleted,
-                Ok(()) => Acted::Done,
-            };
-            return Ok(acted.into());
-        }
-        Step::CreateLink { .. }
-        | Step::DeleteAccount { .. }
-        | Step::SetEnabled { .. }
-        | Step::Identify { .. }
-        | Step::Refresh { .. } => {}
-    }
-    let Some(connection) = connection else {
-        let failure = Failure::transient(Reason::ApiKeyNotFound, "the API key went away");
-        return Ok(Acted::Failed(failure).into());
-    };
-    let acted = match step {
+        } => Ok(Acted::Adopted {
+            account: account.clone(),
+            expires_at: *expires_at,
+            secret_name: secret_name.clone(),
+        }),
+        Step::PrepareLinkSecret => match link_secret::write(&secrets, &secret_name, object, None).await {
+            Ok(_) => Ok(Acted::Done),
+            Err(error) => Ok(not_stored(&error)),
+        },
+        Step::DeleteLeftoverSecret => delete_link_secret(&secrets, &subject, Acted::Done).await,
+        Step::DeleteLinkSecret => delete_link_secret(&secrets, &subject, Acted::LinkSecretDeleted).await,
         Step::CreateLink {
             alias,
             auth_config_id,
-        } => create_link(&connection.client, &secrets, object, alias, auth_config_id).await,
-        Step::DeleteAccount { id, revoke, role } => {
-            delete_account(&connection.client, &subject, id, *revoke, *role).await
-        }
-        Step::SetEnabled { id, enabled } => set_enabled(connection, id, *enabled).await,
-        Step::Identify { id } => Acted::Identified(identify(ctx, &connection.client, &subject, id).await),
-        Step::Refresh { id } => match look_now(connection, id).await {
-            Ok(_) => Acted::Refreshed,
-            Err(failure) => Acted::Failed(failure),
+        } => match connected() {
+            Ok(connection) => {
+                Ok(create_link(&connection.client, &secrets, object, alias, auth_config_id).await)
+            }
+            Err(failure) => Err(failure),
         },
-        // Handled above.
-        _ => Acted::Done,
+        Step::DeleteAccount { id, revoke, role } => match connected() {
+            Ok(connection) => Ok(delete_account(&connection.client, &subject, id, *revoke, *role).await),
+            Err(failure) => Err(failure),
+        },
+        Step::SetEnabled { id, enabled } => match connected() {
+            Ok(connection) => Ok(set_enabled(connection, id, *enabled).await),
+            Err(failure) => Err(failure),
+        },
+        Step::Identify { id } => match connected() {
+            Ok(connection) => Ok(Acted::Identified(
+                identify(ctx, &connection.client, &subject, id).await,
+            )),
+            Err(failure) => Err(failure),
+        },
+        Step::Refresh { id } => match connected() {
+            Ok(connection) => look_now(connection, id).await.map(|_| Acted::Refreshed),
+            Err(failure) => Err(failure),
+        },
     };
-    Ok(acted.into())
+    Ok(acted.unwrap_or_else(Acted::Failed).into())
+}
+
+/// Runs a step that changes the object itself; None if this step is none.
+async fn change_finalizer(
+    ctx: &Context,
+    owner: &Owner,
+    object: &RedditConnection,
+    step: &Step,
+) -> Result<Option<Effect>, kube::Error> {
+    let objects = Api::<RedditConnection>::namespaced(ctx.client.clone(), &owner.namespace);
+    let changed = match step {
+        Step::AddFinalizer => Some(ensure_finalizer(&objects, object, FINALIZER).await?),
+        Step::RemoveFinalizer { .. } => remove_finalizer(&objects, object, FINALIZER).await?,
+        _ => return Ok(None),
+    };
+    Ok(Some(Effect {
+        acted: Acted::Done,
+        object: Some(changed),
+    }))
+}
+
+/// Whether the account that a new link replaces is still as it was when that was planned.
+async fn still_as_seen(
+    replaces: Option<&(String, AccountStatus)>,
+    connection: Option<&Connection<Owner>>,
+) -> Result<bool, Failure> {
+    let (Some((id, seen)), Some(connection)) = (replaces, connection) else {
+        return Ok(true);
+    };
+    let account = look_now(connection, id).await?;
+    Ok(account.is_none_or(|account| account.status == *seen))
+}
+
+async fn delete_link_secret(
+    secrets: &Api<Secret>,
+    subject: &Subject<'_>,
+    done: Acted,
+) -> Result<Acted, Failure> {
+    match link_secret::delete(secrets, subject).await {
+        Ok(()) => Ok(done),
+        Err(error) => Err(Failure::from(&error)),
+    }
 }
 
 /// Makes the link, then stores it before anything else happens: without it the account is worth nothing.

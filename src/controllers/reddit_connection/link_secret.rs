@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{ObjectMeta, Status};
 use kube::{Api, Resource};
 
 use super::FIELD_MANAGER;
@@ -68,12 +68,31 @@ pub struct Contents<'a> {
 }
 
 /// Writes the Secret, empty or with a link. The owner reference makes Kubernetes remove it with the object.
+///
+/// # Errors
+/// A conflict if a Secret of that name belongs to somebody else; whatever else the API server answers.
 pub async fn write(
     api: &Api<Secret>,
     name: &str,
     owner: &RedditConnection,
     contents: Option<Contents<'_>>,
 ) -> kube::Result<Secret> {
+    let known = api.get_opt(name).await?;
+    let uid = match (inspect(known.as_ref(), &Subject::from(owner)), known) {
+        (LinkSecret::Ours { .. }, Some(known)) => known.metadata.uid,
+        // An apply could not tell a new one from one that somebody made meanwhile.
+        (LinkSecret::Absent, _) => {
+            api.create(&PostParams::default(), &empty(name, owner))
+                .await?
+                .metadata
+                .uid
+        }
+        _ => {
+            let message = format!("Secret {name} belongs to something else");
+            let status = Status::failure(&message, "Conflict").with_code(409);
+            return Err(kube::Error::Api(Box::new(status)));
+        }
+    };
     let data = contents.map(|contents| {
         let mut data = BTreeMap::from([
             (URL.to_owned(), ByteString(contents.url.into())),
@@ -84,7 +103,21 @@ pub async fn write(
         }
         data
     });
-    let secret = Secret {
+    let mut secret = Secret {
+        data,
+        ..empty(name, owner)
+    };
+    secret.metadata.uid = uid;
+    api.patch(
+        name,
+        &PatchParams::apply(FIELD_MANAGER).force(),
+        &Patch::Apply(secret),
+    )
+    .await
+}
+
+fn empty(name: &str, owner: &RedditConnection) -> Secret {
+    Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             labels: Some(BTreeMap::from([(
@@ -94,15 +127,8 @@ pub async fn write(
             owner_references: owner.controller_owner_ref(&()).map(|reference| vec![reference]),
             ..ObjectMeta::default()
         },
-        data,
         ..Secret::default()
-    };
-    api.patch(
-        name,
-        &PatchParams::apply(FIELD_MANAGER).force(),
-        &Patch::Apply(secret),
-    )
-    .await
+    }
 }
 
 /// Deletes the Secret if it is still ours, or left by an earlier object of our name. Gone already is fine.

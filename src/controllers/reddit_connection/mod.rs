@@ -69,11 +69,8 @@ impl Reconciler for RedditConnections {
         pass(ctx, object).await
     }
 
-    fn gone(ctx: &Context, object: &RedditConnection) {
-        ctx.forget(
-            &owner_of(object),
-            object.metadata.uid.as_deref().unwrap_or_default(),
-        );
+    fn gone(ctx: &Context, owner: &Owner, uid: &str) {
+        ctx.forget(owner, uid);
     }
 
     fn listed(ctx: &Context, namespace: Option<&str>, present: &HashSet<Owner>) {

@@ -64,8 +64,7 @@ impl Reconciler for SchemaCaches {
         pass(ctx, object).await
     }
 
-    fn gone(ctx: &Context, object: &ComposioSchemaCache) {
-        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    fn gone(ctx: &Context, _owner: &Owner, uid: &str) {
         ctx.schemas.forget(uid);
         ctx.requests.forget(uid);
         ctx.events.forget(uid);

@@ -332,14 +332,16 @@ fn judge(
             }
         }
         (Phase::Syncing { done, total }, _) => {
-            status.state = Some(CacheState::Syncing);
-            // What was asked for is there, and stays there while newer versions are read.
+            // What came of the last sync holds while newer versions are read; status.progress shows that they are.
             let ready = conditions::find(&status.conditions, READY);
-            if ready
-                .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
-            {
+            if ready.is_some_and(|ready| {
+                ready.observed_generation == Some(generation)
+                    && ready.reason != "Syncing"
+                    && ready.reason != "Suspended"
+            }) {
                 return;
             }
+            status.state = Some(CacheState::Syncing);
             Verdict::working("Syncing", format!("{done} of {total} toolkits are up to date"))
         }
         (_, Some(failure)) => {

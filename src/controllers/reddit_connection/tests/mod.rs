@@ -101,7 +101,7 @@ async fn a_link_that_cannot_be_stored_is_not_taken_for_made() {
 #[tokio::test]
 async fn a_secret_that_may_not_be_written_is_noticed_before_there_is_an_account() {
     let rig = Rig::new(&object(&json!({}), &json!({}))).await;
-    rig.cluster().refuses = Some(|call| call.method == "PATCH" && call.path.contains("/secrets/"));
+    rig.cluster().refuses = Some(|call| call.method == "POST" && call.path.ends_with("/secrets"));
     rig.pass().await.unwrap();
     assert_eq!(ready_reason(&rig), "LinkNotStored");
     assert_eq!(rig.simulator.accounts().len(), 0);
@@ -134,7 +134,7 @@ async fn a_key_that_was_replaced_or_taken_away_is_not_used_any_more() {
 async fn the_account_of_an_object_that_is_gone_is_not_polled_any_more() {
     let rig = Rig::new(&object(&json!({}), &json!({}))).await;
     let connected = rig.connected().await;
-    RedditConnections::gone(&rig.ctx, &connected);
+    RedditConnections::gone(&rig.ctx, &rig.owner(), connected.metadata.uid.as_deref().unwrap());
     assert_eq!(rig.followers(KEY), 0, "a watch told of it");
     rig.pass().await.unwrap();
     assert_eq!(rig.followers(KEY), 1);

@@ -61,6 +61,11 @@ impl Cluster {
                 Some(secret) => (200, secret.clone()),
                 None => failure(404, "NotFound"),
             },
+            ("POST", ["secrets"]) => {
+                let name = call.body["metadata"]["name"].as_str().unwrap();
+                self.secrets.insert(name.to_owned(), call.body.clone());
+                (201, call.body.clone())
+            }
             ("PATCH", ["secrets", name]) => {
                 self.secrets.insert((*name).to_owned(), call.body.clone());
                 if self.busy {
