@@ -2,20 +2,25 @@
 //! of these once ended wrongly.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use composio_operator::api::REQUESTED_AT_ANNOTATION;
 use composio_operator::api::composio_schema_cache::CacheState;
 use composio_operator::api::conditions::{self, READY, STALLED};
 use composio_sim::{
     Access, ApiKey, Area, Call, Config, Fault, GIANT_TOOLKIT, GeneratedCatalogue, Release, Rule,
 };
+use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::runtime::wait::await_condition;
+use kube::runtime::watcher;
 use serde_json::{Value, json};
 
 use crate::harness::{PATIENCE, World};
+use crate::schemas::read;
 
 const HEAD: &str = "schemas-reddit";
 const SHA256: &str = "composio-operator.dev/sha256";
@@ -458,4 +463,105 @@ async fn a_key_that_may_not_read_tools_is_said_to_be_the_wrong_one() {
     let ready = conditions::find(&status.conditions, READY).unwrap();
     assert_eq!(ready.reason, "ApiKeyForbidden");
     assert!(ready.message.contains("scope"), "{}", ready.message);
+}
+
+/// Returns once so many ConfigMaps of the cache were written.
+async fn writes(world: &World, number: usize) {
+    let config = watcher::Config::default().labels("composio-operator.dev/schema-cache");
+    let mut events = Box::pin(watcher::watcher(world.config_maps(), config));
+    let mut listed = false;
+    let mut seen = 0;
+    while seen < number {
+        match events.try_next().await.unwrap().expect("the watch goes on") {
+            watcher::Event::InitDone => listed = true,
+            watcher::Event::Apply(_) if listed => seen += 1,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_between_any_two_writes_a_reader_never_sees_a_mix() {
+    let generated = GeneratedCatalogue {
+        toolkits: 3,
+        tools: 12,
+        giants: true,
+        ..GeneratedCatalogue::default()
+    };
+    let world = World::with(Config {
+        generated: Some(generated),
+        ..Config::default()
+    })
+    .await;
+    let toolkits = [GIANT_TOOLKIT, "reddit"];
+    let operator = world.operator();
+    world
+        .synced(json!({
+            "toolkits": { "discover": "None", "include": toolkits }, "includeDeprecated": true,
+            "output": { "encoding": "Json" },
+        }))
+        .await;
+    operator.kill().await;
+    let parts = world.versions().await.len();
+    assert!(parts > 4, "one toolkit has several parts");
+
+    let reads = AtomicUsize::new(0);
+    let reading = async {
+        loop {
+            for slug in toolkits {
+                let Some((document, tools)) = read(&world, &format!("schemas-{slug}")).await else {
+                    continue;
+                };
+                let version = json!(document.facts.version);
+                assert_eq!(tools.len(), document.tools);
+                assert!(
+                    tools.iter().all(|tool| tool["version"] == version),
+                    "{slug} is a mix"
+                );
+                reads.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    let killing = async {
+        let release = Release {
+            breaking: 3,
+            ..Release::default()
+        };
+        for cut in 1..=parts {
+            for slug in toolkits {
+                world.simulator.release_toolkit(slug, &release).unwrap();
+            }
+            let before = reads.load(Ordering::Relaxed);
+            let token = format!("cut {cut}");
+            let patch = json!({ "metadata": { "annotations": { REQUESTED_AT_ANNOTATION: token } } });
+            let patched = world.caches();
+            let parameters = PatchParams::default();
+            let patch = Patch::Merge(patch);
+            let (operator, (), _) = tokio::join!(
+                async { world.operator() },
+                async {
+                    tokio::time::timeout(PATIENCE, writes(&world, cut))
+                        .await
+                        .expect("it writes");
+                },
+                patched.patch("tools", &parameters, &patch),
+            );
+            operator.kill().await;
+            let operator = world.operator();
+            world.refreshed("tools", &token).await;
+            for slug in toolkits {
+                let found = read(&world, &format!("schemas-{slug}")).await;
+                assert!(found.is_some(), "{slug} is whole again after cut {cut}");
+            }
+            assert!(
+                reads.load(Ordering::Relaxed) > before,
+                "somebody has read all the time"
+            );
+            operator.kill().await;
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        () = killing => {}
+    }
 }

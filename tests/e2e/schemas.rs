@@ -97,7 +97,7 @@ fn manifest_of(map: &ConfigMap) -> Manifest {
 
 /// Reads a toolkit as the documentation tells readers to: the toolkit's own ConfigMap says which parts there are and
 /// what they hash to; a part that does not match is of another version, and everything is read again.
-async fn read(world: &World, name: &str) -> Option<(ToolkitDocument, Vec<Value>)> {
+pub async fn read(world: &World, name: &str) -> Option<(ToolkitDocument, Vec<Value>)> {
     let head = world.config_maps().get_opt(name).await.unwrap()?;
     let document: ToolkitDocument = serde_json::from_str(&head.data.as_ref()?[TOOLKIT_KEY]).unwrap();
     let mut tools = Vec::new();
@@ -721,8 +721,8 @@ async fn every_page_of_auth_configs_counts_and_vanished_ones_are_cleaned_up() {
     assert_eq!(left, ["schemas-manifest", "schemas-reddit"]);
 }
 
-/// Kills the operator at one call after the other while it syncs a change of everything, with a reader that follows the
-/// contract all the time.
+/// Kills the operator at one call after the other while it syncs a change of everything, and reads as a reader that
+/// follows the contract would before the next one starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_call_a_sync_goes_on_and_readers_never_see_a_mix() {
     let world = World::new().await;

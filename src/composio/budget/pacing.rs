@@ -144,11 +144,15 @@ impl Pacer {
 
     /// Earliest time for one call of this class; the past or `now` means that it may be made.
     pub(super) fn earliest(&self, now: At, class: Priority) -> At {
-        // A class may use the bucket down to the share that it leaves to those above.
-        let burst = self.burst();
-        let tokens = burst - burst * class.leaves() / 100;
-        let by_bucket = (self.full_at + self.interval()).saturating_sub(times(self.interval(), tokens));
+        let tokens = times(self.interval(), self.tokens(class));
+        let by_bucket = (self.full_at + self.interval()).saturating_sub(tokens);
         by_bucket.max(self.closed_until).max(self.by_server(now, class))
+    }
+
+    /// Calls that this class may make at once: the bucket down to the share that is left to the classes above.
+    fn tokens(&self, class: Priority) -> u64 {
+        let burst = self.burst();
+        burst - burst * class.leaves() / 100
     }
 
     /// What the server's count demands of this class.
@@ -156,17 +160,19 @@ impl Pacer {
         let Some(view) = self.current(now) else {
             return At::ZERO;
         };
-        let left = view
-            .remaining
-            .saturating_sub(self.limit * (FLOOR + class.leaves()) / 100);
+        let kept = self.limit * (FLOOR + class.leaves()) / 100;
+        let left = view.remaining.saturating_sub(kept);
         if left == 0 {
             return view.ends_by;
         }
         let until_end = view.ends_by.saturating_sub(now);
-        if times(self.interval(), left) >= until_end {
+        // What would be left by now of this class's share had it been used evenly. A burst may be ahead of that.
+        let share = u128::from(self.limit - kept);
+        let even = share * until_end.as_nanos() / self.window.as_nanos();
+        if u128::from(left + self.tokens(class)) >= even {
             return At::ZERO;
         }
-        // Not enough for the sustained rate: spread what is left, counted from this class's last call.
+        // Somebody else spends too: spread what is left, counted from this class's last call.
         let spacing = until_end / u32::try_from(left).unwrap_or(u32::MAX);
         self.last[class.index()].map_or(At::ZERO, |last| last + spacing)
     }

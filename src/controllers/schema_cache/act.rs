@@ -83,6 +83,7 @@ async fn write_manifest(
             Role::Manifest,
             None,
             &part,
+            true,
             BTreeMap::from([(SETTINGS.to_owned(), subject.settings())]),
         )
         .await
@@ -294,9 +295,10 @@ impl Fetcher<'_> {
                 0 => (Role::Toolkit, record.annotations()),
                 _ => (Role::Continuation, continuation.clone()),
             };
+            let seen = self.observed.held.iter().any(|held| held.name == part.name);
             let version = self
                 .config_maps
-                .write(role, Some(&wanted.slug), part, annotations)
+                .write(role, Some(&wanted.slug), part, seen, annotations)
                 .await?;
             self.ctx
                 .schemas

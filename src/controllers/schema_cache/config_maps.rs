@@ -126,29 +126,23 @@ impl ConfigMaps<'_> {
             }))
     }
 
-    /// Writes a ConfigMap, and returns the version it then has. One that is not ours is left alone.
+    /// Writes a ConfigMap, and returns the version it then has. One that is not ours is left alone. `seen`: there was one
+    /// when they were listed.
     pub async fn write(
         &self,
         role: Role,
         toolkit: Option<&str>,
         part: &Part,
+        seen: bool,
         mut annotations: BTreeMap<String, String>,
     ) -> Result<Option<String>, Failure> {
-        let known = self
-            .api
-            .get_metadata_opt(&part.name)
-            .await
-            .map_err(|error| Failure::from(&error))?;
-        let known = match known.map(|known| (self.ownership(&known.metadata), known)) {
-            None => self.create(&part.name).await?,
-            Some((Ownership::Ours, known)) => known.metadata,
-            Some((Ownership::Leftover, known)) => {
-                self.delete(&known.metadata)
-                    .await
-                    .map_err(|error| Failure::from(&error))?;
-                self.create(&part.name).await?
+        let known = if seen {
+            self.claim(&part.name).await?
+        } else {
+            match self.create(&part.name).await {
+                Err(failure) if failure.reason == Reason::ConfigMapConflict => self.claim(&part.name).await?,
+                created => created?,
             }
-            Some((Ownership::Foreign, _)) => return Err(conflict(&part.name)),
         };
         annotations.insert(CHECKSUM.to_owned(), checksum(part, &annotations));
         let labels = self.labels(role, toolkit);
@@ -172,6 +166,21 @@ impl ConfigMaps<'_> {
         match written {
             Ok(written) => self.without_foreign_keys(part, written).await,
             Err(error) => Err(Failure::from(&error)),
+        }
+    }
+
+    /// The one of that name, if it is ours or can become ours.
+    async fn claim(&self, name: &str) -> Result<ObjectMeta, Failure> {
+        let known = self.api.get_metadata_opt(name).await;
+        let known = known.map_err(|error| Failure::from(&error))?;
+        match known.map(|known| (self.ownership(&known.metadata), known.metadata)) {
+            None => self.create(name).await,
+            Some((Ownership::Ours, known)) => Ok(known),
+            Some((Ownership::Leftover, known)) => {
+                self.delete(&known).await.map_err(|error| Failure::from(&error))?;
+                self.create(name).await
+            }
+            Some((Ownership::Foreign, _)) => Err(conflict(name)),
         }
     }
 
@@ -352,6 +361,7 @@ mod tests {
     ) -> (Result<Option<String>, Failure>, Vec<Call>) {
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
         let log = calls.clone();
+        let known_before = known.is_some();
         let client = fake_api::client(move |call| {
             let answer: Answer = Ok(match (call.method.as_str(), &known) {
                 ("GET", Some(known)) => (200, json!({ "metadata": known })),
@@ -371,7 +381,13 @@ mod tests {
             ..Part::default()
         };
         let result = config_maps
-            .write(Role::Toolkit, Some("reddit"), &part, BTreeMap::new())
+            .write(
+                Role::Toolkit,
+                Some("reddit"),
+                &part,
+                known_before,
+                BTreeMap::new(),
+            )
             .await;
         let calls = calls.lock().unwrap().clone();
         (result, calls)
@@ -389,16 +405,16 @@ mod tests {
         let (result, calls) = write(None, written()).await;
         assert_eq!(result, Ok(Some("7".to_owned())));
         let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
-        assert_eq!(methods, ["GET", "POST", "PATCH"]);
-        assert_eq!(calls[2].body["metadata"]["uid"], "m-7");
+        assert_eq!(methods, ["POST", "PATCH"]);
+        assert_eq!(calls[1].body["metadata"]["uid"], "m-7");
         assert!(
-            calls[2]
+            calls[1]
                 .query
                 .contains("fieldManager=composio-operator.dev%2Fu-1")
         );
         let (result, calls) = write(None, failure(409, "AlreadyExists")).await;
         assert_eq!(result.unwrap_err().reason, Reason::ConfigMapConflict);
-        assert_eq!(calls.len(), 2);
+        assert!(calls.iter().all(|call| call.method != "PATCH"));
         let (result, _) = write(None, failure(422, "Invalid")).await;
         assert_eq!(
             result.unwrap_err().reason,

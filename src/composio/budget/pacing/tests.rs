@@ -264,3 +264,23 @@ proptest! {
         }
     }
 }
+
+/// Found as background calls that were spread over the whole window although nobody else made any.
+#[test]
+fn a_class_that_is_alone_may_use_its_burst_whatever_the_server_counts() {
+    let mut pacer = Pacer::new(2000, Duration::from_mins(1));
+    let start = Duration::from_mins(5);
+    let mut now = start;
+    for call in 0..pacer.tokens(Priority::Background) {
+        now = pacer.earliest(now, Priority::Background).max(now);
+        assert_eq!(now, start, "call {call}");
+        let stamp = pacer.take(now, Priority::Background);
+        let headers = RateHeaders {
+            limit: Some(2000),
+            remaining: Some(1999 - call),
+            window: Some(Duration::from_mins(1)),
+        };
+        pacer.observe(now, stamp, headers);
+    }
+    assert!(pacer.earliest(now, Priority::Background) > now);
+}
