@@ -25,7 +25,10 @@ use crate::schemas::record::{CONTENT, Record, SETTINGS, TOOLKIT};
 use crate::schemas::tool::CachedTool;
 
 /// Toolkits that are read at the same time. Each holds its tools in memory.
-const CONCURRENCY: usize = 8;
+const READS: usize = 8;
+
+/// Toolkits that are written at the same time, while others are read.
+const WRITES: usize = 4;
 
 /// After this time no further toolkit is begun, so that status can tell how far the sync has come.
 const TIME_SLICE: Duration = Duration::from_secs(10);
@@ -118,8 +121,10 @@ async fn fetch(
     };
     let mut results = stream::iter(toolkits.to_vec())
         .take_while(|_| std::future::ready(!halted.load(Ordering::Relaxed) && started.elapsed() < TIME_SLICE))
-        .map(|wanted| fetcher.try_one(wanted))
-        .buffer_unordered(CONCURRENCY);
+        .map(|wanted| fetcher.read(wanted))
+        .buffer_unordered(READS)
+        .map(|(wanted, packed)| fetcher.store(wanted, packed))
+        .buffer_unordered(WRITES);
     let (mut done, mut outages) = (0, 0);
     let (mut failed, mut stopped) = (BTreeMap::new(), None);
     while let Some((slug, result)) = results.next().await {
@@ -171,12 +176,21 @@ struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    async fn try_one(&self, wanted: Wanted) -> (String, Result<(), Failure>) {
-        let result = self.bring_up_to_date(&wanted).await;
+    async fn read(&self, wanted: Wanted) -> (Wanted, Result<Packed, Failure>) {
+        let packed = self.ask(&wanted).await;
+        (wanted, packed)
+    }
+
+    async fn store(&self, wanted: Wanted, packed: Result<Packed, Failure>) -> (String, Result<(), Failure>) {
+        let result = match packed {
+            Ok(packed) => self.write(&wanted, packed).await,
+            Err(failure) => Err(failure),
+        };
         (wanted.slug, result)
     }
 
-    async fn bring_up_to_date(&self, wanted: &Wanted) -> Result<(), Failure> {
+    /// What Composio says of a toolkit, ready to be written.
+    async fn ask(&self, wanted: &Wanted) -> Result<Packed, Failure> {
         let query = ToolQuery {
             toolkit: wanted.slug.clone(),
             version: wanted.version.clone(),
@@ -215,8 +229,7 @@ impl Fetcher<'_> {
                 "Composio listed no tools where there were some; what was cached stays",
             ));
         }
-        let packed = self.pack(wanted, detail, tools.items).await?;
-        self.write(wanted, packed).await
+        self.pack(wanted, detail, tools.items).await
     }
 
     /// Off the runtime's threads: a large toolkit takes a while.
