@@ -57,6 +57,11 @@ pub const COMPLETE: &str = "Complete";
         priority = 1
     )
 )]
+#[kube(
+    validation = Rule::new("self.metadata.name.size() <= 63").message(
+        "metadata.name must be no more than 63 characters: it is the value of a label on every ConfigMap"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ComposioSchemaCacheSpec {
     /// Which toolkits are cached.

@@ -346,7 +346,12 @@ fn unknown(subject: &Subject<'_>, wanted: &Wanted) -> Failure {
     let slug = &wanted.slug;
     let what = match (&wanted.version, subject.spec.versions.contains_key(slug)) {
         (Some(version), true) => format!("no version {version} of toolkit {slug}; correct spec.versions"),
-        (Some(version), false) => format!("no version {version} of toolkit {slug}, although it lists it"),
+        (Some(version), false) => {
+            return Failure::transient(
+                Reason::IncompleteAnswer,
+                format!("Composio lists version {version} of toolkit {slug} and does not deliver it"),
+            );
+        }
         (None, _) => format!("no toolkit {slug}; correct spec.toolkits"),
     };
     Failure::stalled(Reason::ToolkitNotFound, format!("Composio knows {what}"))

@@ -3,6 +3,7 @@
 use super::plan::Phase;
 use super::status::worst;
 use crate::api::ComposioSchemaCacheStatus;
+use crate::api::conditions::{self, READY};
 use crate::controllers::announcement::Announcement;
 use crate::controllers::failure::Reason;
 
@@ -19,7 +20,8 @@ pub fn of_change(
         _ => None,
     };
     if matches!(phase, Phase::Finished { .. }) {
-        if new.content_hash != old.content_hash {
+        let was_ready = conditions::is_true(&old.conditions, READY);
+        if failure.is_none() && (new.content_hash != old.content_hash || !was_ready) {
             told.push(Announcement {
                 warning: false,
                 reason: "Synced",

@@ -339,16 +339,29 @@ fn news_is_told_once() {
     let phase = Phase::Finished { failed };
     let observed = observed(&[record("reddit", at(0), None)]);
     let first = next(&json!({}), &observed, phase.clone(), at(10));
-    let told: Vec<_> = announcements::of_change(&ComposioSchemaCacheStatus::default(), &first, &phase)
-        .into_iter()
-        .map(|told| told.reason)
-        .collect();
-    assert_eq!(told, ["Synced", "EmptyAnswer"]);
+    let reasons = |old: &ComposioSchemaCacheStatus, new: &ComposioSchemaCacheStatus, phase: &Phase| {
+        let told = announcements::of_change(old, new, phase);
+        told.iter().map(|told| told.reason).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        reasons(&ComposioSchemaCacheStatus::default(), &first, &phase),
+        ["EmptyAnswer"]
+    );
     let second = next(
         &serde_json::to_value(&first).unwrap(),
         &observed,
         phase.clone(),
         at(20),
     );
-    assert_eq!(announcements::of_change(&first, &second, &phase), []);
+    assert_eq!(reasons(&first, &second, &phase), [""; 0]);
+    let well = Phase::Finished {
+        failed: BTreeMap::new(),
+    };
+    let third = next(
+        &serde_json::to_value(&second).unwrap(),
+        &observed,
+        well.clone(),
+        at(30),
+    );
+    assert_eq!(reasons(&second, &third, &well), ["Synced"], "the trouble is over");
 }
