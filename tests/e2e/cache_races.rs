@@ -308,17 +308,7 @@ async fn labels_alone_make_no_config_map_ours() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parts_are_written_before_what_names_them() {
-    let generated = GeneratedCatalogue {
-        toolkits: 3,
-        tools: 12,
-        giants: true,
-        ..GeneratedCatalogue::default()
-    };
-    let world = World::with(Config {
-        generated: Some(generated),
-        ..Config::default()
-    })
-    .await;
+    let world = World::with_giants().await;
     let _operator = world.operator();
     let spec = json!({
         "toolkits": { "discover": "None", "include": [GIANT_TOOLKIT] }, "includeDeprecated": true,
@@ -482,17 +472,7 @@ async fn writes(world: &World, number: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_any_two_writes_a_reader_never_sees_a_mix() {
-    let generated = GeneratedCatalogue {
-        toolkits: 3,
-        tools: 12,
-        giants: true,
-        ..GeneratedCatalogue::default()
-    };
-    let world = World::with(Config {
-        generated: Some(generated),
-        ..Config::default()
-    })
-    .await;
+    let world = World::with_giants().await;
     let toolkits = [GIANT_TOOLKIT, "reddit"];
     let operator = world.operator();
     world

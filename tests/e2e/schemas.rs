@@ -63,6 +63,21 @@ impl World {
             .await
     }
 
+    /// Composio with a small catalogue and two toolkits of unusual size.
+    pub async fn with_giants() -> Self {
+        let generated = GeneratedCatalogue {
+            toolkits: 3,
+            tools: 12,
+            giants: true,
+            ..GeneratedCatalogue::default()
+        };
+        Self::with(Config {
+            generated: Some(generated),
+            ..Config::default()
+        })
+        .await
+    }
+
     /// Asks for a sync now and waits until it has been done.
     pub async fn refreshed(&self, name: &str, token: &str) -> ComposioSchemaCache {
         let patch = json!({ "metadata": { "annotations": { REQUESTED_AT_ANNOTATION: token } } });
@@ -634,17 +649,7 @@ async fn wrong_answers_about_a_toolkit_leave_its_last_good_schemas() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn giants_are_compressed_and_what_fits_nowhere_is_left_out_by_name() {
-    let generated = GeneratedCatalogue {
-        toolkits: 3,
-        tools: 12,
-        giants: true,
-        ..GeneratedCatalogue::default()
-    };
-    let world = World::with(Config {
-        generated: Some(generated),
-        ..Config::default()
-    })
-    .await;
+    let world = World::with_giants().await;
     let _operator = world.operator();
     let spec = json!({"toolkits": {"discover": "None", "include": [GIANT_TOOLKIT, HUGE_TOOL_TOOLKIT, "reddit"]}, "includeDeprecated": true});
     world.cache("tools", spec).await.unwrap();
