@@ -266,14 +266,7 @@ async fn one_that_lost_its_owner_is_left_alone_and_named() {
     let orphan = world
         .edit(HEAD, json!({ "metadata": { "ownerReferences": null } }))
         .await;
-    let stalled = world
-        .cache_is("tools", "told of it", |status| {
-            status
-                .retry
-                .as_ref()
-                .is_some_and(|retry| retry.reason == "ConfigMapConflict")
-        })
-        .await;
+    let stalled = world.cache_fails("tools", "ConfigMapConflict").await;
     let message = serde_json::to_string(&stalled.status.unwrap().conditions).unwrap();
     assert!(message.contains(HEAD), "{message}");
     assert_eq!(
@@ -378,14 +371,7 @@ async fn while_composio_is_down_most_toolkits_are_not_even_tried() {
         .cache("tools", json!({ "toolkits": { "discover": "All" } }))
         .await
         .unwrap();
-    world
-        .cache_is("tools", "failed", |status| {
-            status
-                .retry
-                .as_ref()
-                .is_some_and(|retry| retry.reason == "ComposioUnavailable")
-        })
-        .await;
+    world.cache_fails("tools", "ComposioUnavailable").await;
     let calls = world.simulator.calls();
     let tried: BTreeSet<_> = calls
         .iter()

@@ -78,6 +78,14 @@ impl World {
         .await
     }
 
+    /// Waits until it has failed for that reason.
+    pub async fn cache_fails(&self, name: &str, reason: &str) -> ComposioSchemaCache {
+        self.cache_is(name, reason, |status| {
+            status.retry.as_ref().is_some_and(|retry| retry.reason == reason)
+        })
+        .await
+    }
+
     /// Asks for a sync now and waits until it has been done.
     pub async fn refreshed(&self, name: &str, token: &str) -> ComposioSchemaCache {
         let patch = json!({ "metadata": { "annotations": { REQUESTED_AT_ANNOTATION: token } } });
@@ -800,14 +808,7 @@ async fn a_budget_that_runs_out_half_way_is_waited_for_and_nothing_is_read_twice
         .cache("tools", json!({"toolkits": {"include": ["github", "slack"]}}))
         .await
         .unwrap();
-    world
-        .cache_is("tools", "waited", |status| {
-            status
-                .retry
-                .as_ref()
-                .is_some_and(|retry| retry.reason == "RateLimited")
-        })
-        .await;
+    world.cache_fails("tools", "RateLimited").await;
     world.cache_becomes("tools", CacheState::Synced).await;
     let lists = world
         .simulator

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::core::ObjectMeta;
 
 use super::config_maps::{ConfigMaps, Meta, Ownership, Role, conflict};
 use super::memory::{Remembered, Sync};
@@ -17,7 +19,7 @@ use crate::controllers::context::{Context, Owner};
 use crate::controllers::failure::{Failure, Reason, until};
 use crate::schemas::manifest::{MANIFEST_KEY, Manifest};
 use crate::schemas::names;
-use crate::schemas::pack::checksum;
+use crate::schemas::pack::{Part, checksum};
 use crate::schemas::record::{CHECKSUM, CONTENT, Record, SETTINGS, TOOLKIT};
 
 /// The facts, and the connection they came through.
@@ -90,10 +92,8 @@ async fn look_around(
             manifest_found = true;
             let settings = meta.metadata.annotations.as_ref();
             let settings = settings.and_then(|annotations| annotations.get(SETTINGS));
-            let labels = config_maps.labels(Role::Manifest, None);
-            let found = meta.metadata.labels.clone().unwrap_or_default();
             observed.manifest_is_labelled = settings == Some(&subject.settings())
-                && labels.iter().all(|(key, value)| found.get(key) == Some(value));
+                && carries(&meta, &config_maps.labels(Role::Manifest, None));
             observed.manifest = read_manifest(ctx, subject, config_maps, &remembered, &meta, &name).await?;
         } else {
             let sound = is_sound(ctx, subject, config_maps, &remembered, &meta, &name).await?;
@@ -105,13 +105,11 @@ async fn look_around(
                 None => Role::Continuation,
             };
             let labels = config_maps.labels(role, annotation(TOOLKIT).as_deref());
-            let found = meta.metadata.labels.clone().unwrap_or_default();
-            let is_labelled = labels.iter().all(|(key, value)| found.get(key) == Some(value));
             observed.held.push(Held {
                 name,
                 record,
                 sha256: annotation(CONTENT),
-                damaged: !(sound && is_labelled),
+                damaged: !(sound && carries(&meta, &labels)),
                 terminating: meta.metadata.deletion_timestamp.is_some(),
             });
         }
@@ -124,6 +122,19 @@ async fn look_around(
         }
     }
     Ok(())
+}
+
+/// Whether all these labels are there.
+fn carries(meta: &Meta, labels: &BTreeMap<String, String>) -> bool {
+    let found = meta.labels();
+    labels.iter().all(|(key, value)| found.get(key) == Some(value))
+}
+
+fn is_as_written(metadata: &ObjectMeta, part: &Part) -> bool {
+    metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.get(CHECKSUM) == Some(&checksum(part, annotations)))
 }
 
 /// Whether the content is what was written.
@@ -146,8 +157,7 @@ async fn is_sound(
     else {
         return Ok(false);
     };
-    let annotations = metadata.annotations.clone().unwrap_or_default();
-    let is_sound = annotations.get(CHECKSUM) == Some(&checksum(&part, &annotations));
+    let is_sound = is_as_written(&metadata, &part);
     if is_sound {
         let version = metadata.resource_version.unwrap_or_default();
         ctx.schemas.note(subject.uid, |remembered| {
@@ -178,9 +188,10 @@ async fn read_manifest(
     let Some((metadata, part)) = found else {
         return Ok(None);
     };
-    let annotations = metadata.annotations.clone().unwrap_or_default();
-    let is_sound = annotations.get(CHECKSUM) == Some(&checksum(&part, &annotations));
-    let text = part.data.get(MANIFEST_KEY).filter(|_| is_sound);
+    let text = part
+        .data
+        .get(MANIFEST_KEY)
+        .filter(|_| is_as_written(&metadata, &part));
     let manifest: Option<Manifest> = text.and_then(|text| serde_json::from_str(text).ok());
     if let Some(manifest) = manifest.clone() {
         let version = metadata.resource_version.unwrap_or_default();
