@@ -36,7 +36,7 @@ pub struct Config {
     pub clock: Clock,
     /// A background person opens and completes each link this long, by the clock, after it was made.
     pub auto_consent: Option<Duration>,
-    /// Waited, in real time, before each API call is handled.
+    /// How long each API call takes, in real time: half of it passes before the call is handled.
     pub latency: Duration,
     /// Requests an organization may make in a minute; 0: no limit, and no rate-limit headers.
     pub rate_limit: u32,

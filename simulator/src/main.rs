@@ -91,7 +91,7 @@ struct Options {
     #[arg(long, env = "COMPOSIO_SIM_AUTO_CONSENT", value_name = "DURATION", value_parser = duration)]
     auto_consent: Option<Duration>,
 
-    /// Delay of every API call, such as 50ms.
+    /// How long every API call takes, such as 50ms; half of it passes before the call is handled.
     #[arg(long, env = "COMPOSIO_SIM_LATENCY", value_name = "DURATION", value_parser = duration, default_value = "0ms")]
     latency: Duration,
 

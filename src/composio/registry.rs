@@ -1,6 +1,6 @@
 //! One client, budget and reader per API key, shared by everyone who uses that key.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -176,21 +176,6 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> Registry<O> {
         }
     }
 
-    /// Drops every connection whose key is not among these.
-    pub fn retain<'a>(&self, live: impl IntoIterator<Item = &'a SecretString>) {
-        let live: HashSet<[u8; 32]> = live.into_iter().map(digest).collect();
-        self.lock().by_key.retain(|digest, _| live.contains(digest));
-    }
-
-    /// All connections there are, for metrics.
-    pub fn connections(&self) -> Vec<Arc<Connection<O>>> {
-        self.lock()
-            .by_key
-            .values()
-            .map(|known| Arc::clone(&known.connection))
-            .collect()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Connections<O>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -261,9 +246,10 @@ mod tests {
         tokio::time::advance(IDLE).await;
         let _new = registry.connection(&"ak_new".into()).unwrap();
         let mut left: Vec<_> = registry
-            .connections()
-            .iter()
-            .map(|one| one.fingerprint().to_owned())
+            .lock()
+            .by_key
+            .values()
+            .map(|known| known.connection.fingerprint().to_owned())
             .collect();
         left.sort_unstable();
         let mut expected = [
@@ -290,7 +276,5 @@ mod tests {
         assert_eq!((one.reader.followers(), two.reader.followers()), (0, 1));
         registry.unfollow(&"owner", None);
         assert_eq!(two.reader.followers(), 0);
-        registry.retain([&"ak_two".into()]);
-        assert_eq!(registry.connections().len(), 1);
     }
 }

@@ -11,7 +11,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     ApiVersion, Caller,
@@ -56,7 +56,7 @@ pub(crate) async fn handle(
     request: Request,
     next: Next,
 ) -> Response {
-    let arrived = core.clock.now();
+    let (arrived, began) = (core.clock.now(), Instant::now());
     let (parts, body) = request.into_parts();
     let request_id = parts
         .headers
@@ -89,7 +89,12 @@ pub(crate) async fn handle(
         let core = Arc::clone(&core);
         async move { exchange.run(&core).await }
     });
-    match finished.await {
+    let finished = finished.await;
+    // The other half; what handling took is part of it.
+    if !core.latency.is_zero() {
+        tokio::time::sleep_until(began + core.latency).await;
+    }
+    match finished {
         Ok(Outgoing { response, hold: None }) => response,
         Ok(Outgoing {
             response,
@@ -144,7 +149,7 @@ impl Exchange {
     async fn run(self, core: &Core) -> Outgoing {
         // Even a sleep of no time waits for the next millisecond.
         if !core.latency.is_zero() {
-            tokio::time::sleep(core.latency).await;
+            tokio::time::sleep(core.latency / 2).await;
         }
         let fired = core.faults.choose(&Facts {
             method: self.parts.method.as_str(),

@@ -27,7 +27,7 @@ const FLOOR: u64 = 2;
 /// Share of the usable limit, in percent, that may go out at once.
 const BURST: u64 = 10;
 /// Calls that may go out at once before the first answer or after a refusal: a process that was just restarted does not
-/// know what its predecessor has used of this window.
+/// know what its predecessor has used of this window. The first count of the server tells it.
 const COLD_START: u64 = 10;
 /// Waiting time after a 429 that does not name one.
 const DEFAULT_REFUSAL: Duration = Duration::from_secs(10);
@@ -95,6 +95,8 @@ pub(super) struct Pacer {
     /// Last call of this class or one below.
     last: [Option<At>; 4],
     made: u64,
+    /// No call was refused yet, and no answer has told what is left.
+    untold: bool,
     view: Option<View>,
 }
 
@@ -107,6 +109,7 @@ impl Pacer {
             closed_until: At::ZERO,
             last: [None; 4],
             made: 0,
+            untold: true,
             view: None,
         };
         pacer.start_cold(At::ZERO);
@@ -152,7 +155,13 @@ impl Pacer {
     /// Calls that this class may make at once: the bucket down to the share that is left to the classes above.
     fn tokens(&self, class: Priority) -> u64 {
         let burst = self.burst();
-        burst - burst * class.leaves() / 100
+        // The share of what there is: whichever class comes first, its answer tells how much more there is.
+        let shared = if self.untold && self.made < COLD_START {
+            burst.min(COLD_START)
+        } else {
+            burst
+        };
+        burst - shared * class.leaves() / 100
     }
 
     /// What the server's count demands of this class.
@@ -207,6 +216,10 @@ impl Pacer {
             self.window = window.clamp(Duration::from_secs(1), Duration::from_hours(1));
         }
         let Some(counted) = headers.remaining else { return };
+        if std::mem::take(&mut self.untold) {
+            // As if the bucket had been full when we began: what others used, the count shows from now on.
+            self.full_at = self.full_at.min(now + times(self.interval(), self.made));
+        }
         // Calls made after this one were not counted by the server when it answered.
         let remaining = counted.saturating_sub(self.made.saturating_sub(call.number + 1));
         let fresh = View {
@@ -235,6 +248,7 @@ impl Pacer {
         let wait = retry_after.unwrap_or(DEFAULT_REFUSAL).min(LONGEST_REFUSAL);
         self.closed_until = self.closed_until.max(now + wait);
         self.view = None;
+        self.untold = false;
         self.start_cold(self.closed_until);
     }
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::channel::mpsc::{self, SendError};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::config_maps::{ConfigMaps, Role};
-use super::observed::{Observed, Subject};
+use super::observed::{Held, Observed, Subject};
 use super::plan::{Step, Wanted};
 use super::status::Acted;
 use crate::api::composio_schema_cache::{ComposioSchemaCacheSpec, EncodingPolicy};
@@ -24,11 +25,11 @@ use crate::schemas::pack::{Packed, Part, ToolkitFacts, pack, unpack};
 use crate::schemas::record::{CONTENT, Record, SETTINGS, TOOLKIT};
 use crate::schemas::tool::CachedTool;
 
-/// Toolkits that are read at the same time. Each holds its tools in memory.
-const READS: usize = 8;
+/// Toolkits that are read at the same time. More would be done sooner, and hold more in memory: a refresh has hours.
+const READS: usize = 2;
 
-/// Toolkits that are written at the same time, while others are read.
-const WRITES: usize = 4;
+/// Toolkits that are packed and written at the same time, while others are read.
+const WRITES: usize = 2;
 
 /// After this time no further toolkit is begun, so that status can tell how far the sync has come.
 const TIME_SLICE: Duration = Duration::from_secs(10);
@@ -56,7 +57,7 @@ pub async fn act(
                 "the API key went away",
             )),
         },
-        Step::WriteManifest(manifest) => write_manifest(ctx, config_maps, subject, manifest).await,
+        Step::WriteManifest(manifest) => write_manifest(ctx, config_maps, subject, observed, manifest).await,
         Step::Delete { names } => {
             for name in names {
                 if let Err(error) = config_maps.delete_named(name).await {
@@ -74,6 +75,7 @@ async fn write_manifest(
     ctx: &Context,
     config_maps: &ConfigMaps<'_>,
     subject: &Subject<'_>,
+    observed: &Observed,
     manifest: &Manifest,
 ) -> Acted {
     let part = Part {
@@ -86,7 +88,7 @@ async fn write_manifest(
             Role::Manifest,
             None,
             &part,
-            true,
+            observed.manifest.is_some(),
             BTreeMap::from([(SETTINGS.to_owned(), subject.settings())]),
         )
         .await
@@ -119,41 +121,76 @@ async fn fetch(
         observed,
         client,
     };
-    let mut results = stream::iter(toolkits.to_vec())
+    // Between the two lies at most one toolkit: where writing is slow, reading waits.
+    let (sender, receiver) = mpsc::channel(0);
+    let reading = stream::iter(toolkits.to_vec())
         .take_while(|_| std::future::ready(!halted.load(Ordering::Relaxed) && started.elapsed() < TIME_SLICE))
         .map(|wanted| fetcher.read(wanted))
         .buffer_unordered(READS)
-        .map(|(wanted, packed)| fetcher.store(wanted, packed))
-        .buffer_unordered(WRITES);
-    let (mut done, mut outages) = (0, 0);
-    let (mut failed, mut stopped) = (BTreeMap::new(), None);
-    while let Some((slug, result)) = results.next().await {
-        let Err(failure) = result else {
-            (done, outages) = (done + 1, 0);
-            continue;
+        .forward(sender);
+    let mut tally = Tally::default();
+    let writing = receiver
+        .map(|read| fetcher.store(read))
+        .buffer_unordered(WRITES)
+        .for_each(|(wanted, stored)| {
+            if tally.count(&wanted, stored) {
+                halted.store(true, Ordering::Relaxed);
+            }
+            std::future::ready(())
+        });
+    // Reading ends with an error only if writing has ended before, which it does not.
+    let (_, ()) = futures::join!(reading, writing);
+    tally.acted()
+}
+
+/// What came of the toolkits so far.
+#[derive(Default)]
+struct Tally {
+    done: usize,
+    written: Vec<Held>,
+    failed: BTreeMap<String, Failure>,
+    /// Failures in a row because Composio is down.
+    outages: u32,
+    stopped: Option<Failure>,
+}
+
+impl Tally {
+    /// Counts one. Returns whether no further toolkit is to be begun.
+    fn count(&mut self, wanted: &Wanted, stored: Result<Vec<Held>, Failure>) -> bool {
+        let failure = match stored {
+            Ok(written) => {
+                self.written.extend(written);
+                (self.done, self.outages) = (self.done + 1, 0);
+                return false;
+            }
+            Err(failure) => failure,
         };
-        outages = if failure.reason == Reason::ComposioUnavailable {
-            outages + 1
+        self.outages = if failure.reason == Reason::ComposioUnavailable {
+            self.outages + 1
         } else {
             0
         };
-        if concerns_all(&failure) || outages >= MAX_OUTAGES {
-            halted.store(true, Ordering::Relaxed);
-            stopped = Some(failure);
-        } else {
-            tracing::warn!(
-                toolkit = slug,
-                reason = failure.reason.as_str(),
-                failure.message,
-                "toolkit not updated"
-            );
-            failed.insert(slug, failure);
+        if concerns_all(&failure) || self.outages >= MAX_OUTAGES {
+            self.stopped = Some(failure);
+            return true;
         }
+        tracing::warn!(
+            toolkit = wanted.slug,
+            reason = failure.reason.as_str(),
+            failure.message,
+            "toolkit not updated"
+        );
+        self.failed.insert(wanted.slug.clone(), failure);
+        false
     }
-    Acted::Fetched {
-        done,
-        failed,
-        stopped,
+
+    fn acted(self) -> Acted {
+        Acted::Fetched {
+            done: self.done,
+            written: self.written,
+            failed: self.failed,
+            stopped: self.stopped,
+        }
     }
 }
 
@@ -175,22 +212,17 @@ struct Fetcher<'a> {
     client: &'a Client,
 }
 
+/// What Composio says of a toolkit.
+type Answer = (ToolkitDetail, Vec<Tool>);
+
 impl Fetcher<'_> {
-    async fn read(&self, wanted: Wanted) -> (Wanted, Result<Packed, Failure>) {
-        let packed = self.ask(&wanted).await;
-        (wanted, packed)
+    /// Never an error to the stream: what failed is an answer too.
+    async fn read(&self, wanted: Wanted) -> Result<(Wanted, Result<Answer, Failure>), SendError> {
+        let answer = self.ask(&wanted).await;
+        Ok((wanted, answer))
     }
 
-    async fn store(&self, wanted: Wanted, packed: Result<Packed, Failure>) -> (String, Result<(), Failure>) {
-        let result = match packed {
-            Ok(packed) => self.write(&wanted, packed).await,
-            Err(failure) => Err(failure),
-        };
-        (wanted.slug, result)
-    }
-
-    /// What Composio says of a toolkit, ready to be written.
-    async fn ask(&self, wanted: &Wanted) -> Result<Packed, Failure> {
+    async fn ask(&self, wanted: &Wanted) -> Result<Answer, Failure> {
         let query = ToolQuery {
             toolkit: wanted.slug.clone(),
             version: wanted.version.clone(),
@@ -229,7 +261,20 @@ impl Fetcher<'_> {
                 "Composio listed no tools where there were some; what was cached stays",
             ));
         }
-        self.pack(wanted, detail, tools.items).await
+        Ok((detail, tools.items))
+    }
+
+    async fn store(
+        &self,
+        (wanted, answer): (Wanted, Result<Answer, Failure>),
+    ) -> (Wanted, Result<Vec<Held>, Failure>) {
+        let stored = async {
+            let (detail, tools) = answer?;
+            let packed = self.pack(&wanted, detail, tools).await?;
+            self.write(&wanted, packed).await
+        };
+        let stored = stored.await;
+        (wanted, stored)
     }
 
     /// Off the runtime's threads: a large toolkit takes a while.
@@ -254,7 +299,8 @@ impl Fetcher<'_> {
         })
     }
 
-    async fn write(&self, wanted: &Wanted, packed: Packed) -> Result<(), Failure> {
+    /// Returns the ConfigMaps that were written.
+    async fn write(&self, wanted: &Wanted, packed: Packed) -> Result<Vec<Held>, Failure> {
         let known = self
             .observed
             .held
@@ -302,6 +348,7 @@ impl Fetcher<'_> {
             (TOOLKIT.to_owned(), wanted.slug.clone()),
             (CONTENT.to_owned(), document.sha256.clone()),
         ]);
+        let mut written = Vec::with_capacity(packed.parts.len());
         // The toolkit's own ConfigMap last: it names the others.
         for (index, part) in packed.parts.iter().enumerate().rev() {
             let (role, annotations) = match index {
@@ -309,6 +356,13 @@ impl Fetcher<'_> {
                 _ => (Role::Continuation, continuation.clone()),
             };
             let seen = self.observed.held.iter().any(|held| held.name == part.name);
+            written.push(Held {
+                name: part.name.clone(),
+                record: Record::read(&annotations),
+                sha256: Some(document.sha256.clone()),
+                damaged: false,
+                terminating: false,
+            });
             let version = self
                 .config_maps
                 .write(role, Some(&wanted.slug), part, seen, annotations)
@@ -320,7 +374,7 @@ impl Fetcher<'_> {
                     None => remembered.sound.remove(&part.name),
                 });
         }
-        Ok(())
+        Ok(written)
     }
 
     /// What changed since the cached version; None if that cannot be read any more.

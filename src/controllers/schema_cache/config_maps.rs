@@ -55,6 +55,13 @@ pub enum Ownership {
     Foreign,
 }
 
+/// A ConfigMap that this cache may write.
+struct Claim {
+    metadata: ObjectMeta,
+    /// It was made by this very process, a moment ago.
+    is_empty: bool,
+}
+
 /// The ConfigMaps of one cache.
 pub struct ConfigMaps<'a> {
     /// The namespace's ConfigMaps.
@@ -146,7 +153,12 @@ impl ConfigMaps<'_> {
         };
         annotations.insert(CHECKSUM.to_owned(), checksum(part, &annotations));
         let labels = self.labels(role, toolkit);
-        let map = self.manifest_of(part, labels, annotations, &known);
+        let map = self.manifest_of(part, labels, annotations, &known.metadata);
+        if known.is_empty
+            && let Some(filled) = self.fill(&map, &known.metadata).await?
+        {
+            return Ok(filled.resource_version);
+        }
         let parameters = PatchParams::apply(&self.manager()).force();
         let written = self.api.patch(&part.name, &parameters, &Patch::Apply(&map)).await;
         let written = match written {
@@ -154,9 +166,10 @@ impl ConfigMaps<'_> {
             Err(kube::Error::Api(status))
                 if status.code == 422 && status.message.contains("is immutable") =>
             {
-                self.delete(&known).await.map_err(|error| Failure::from(&error))?;
+                let deleted = self.delete(&known.metadata).await;
+                deleted.map_err(|error| Failure::from(&error))?;
                 let mut anew = map.clone();
-                anew.metadata.uid = self.create(&part.name).await?.uid;
+                anew.metadata.uid = self.create(&part.name).await?.metadata.uid;
                 self.api
                     .patch(&part.name, &parameters, &Patch::Apply(&anew))
                     .await
@@ -169,13 +182,36 @@ impl ConfigMaps<'_> {
         }
     }
 
+    /// Writes one that was just made and that nobody has touched since, so that its content need not come back to be
+    /// looked at. None: somebody has touched it.
+    async fn fill(&self, map: &ConfigMap, made: &ObjectMeta) -> Result<Option<ObjectMeta>, Failure> {
+        let mut untouched = map.clone();
+        untouched
+            .metadata
+            .resource_version
+            .clone_from(&made.resource_version);
+        let parameters = PatchParams::apply(&self.manager()).force();
+        let filled = self
+            .api
+            .patch_metadata(&map.name_any(), &parameters, &Patch::Apply(&untouched))
+            .await;
+        match filled {
+            Ok(filled) => Ok(Some(filled.metadata)),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(error) => Err(Failure::from(&error)),
+        }
+    }
+
     /// The one of that name, if it is ours or can become ours.
-    async fn claim(&self, name: &str) -> Result<ObjectMeta, Failure> {
+    async fn claim(&self, name: &str) -> Result<Claim, Failure> {
         let known = self.api.get_metadata_opt(name).await;
         let known = known.map_err(|error| Failure::from(&error))?;
         match known.map(|known| (self.ownership(&known.metadata), known.metadata)) {
             None => self.create(name).await,
-            Some((Ownership::Ours, known)) => Ok(known),
+            Some((Ownership::Ours, metadata)) => Ok(Claim {
+                metadata,
+                is_empty: false,
+            }),
             Some((Ownership::Leftover, known)) => {
                 self.delete(&known).await.map_err(|error| Failure::from(&error))?;
                 self.create(name).await
@@ -185,7 +221,7 @@ impl ConfigMaps<'_> {
     }
 
     /// Makes an empty one of that name. An apply alone could not tell a new one from one that somebody made meanwhile.
-    async fn create(&self, name: &str) -> Result<ObjectMeta, Failure> {
+    async fn create(&self, name: &str) -> Result<Claim, Failure> {
         let empty = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
@@ -199,7 +235,10 @@ impl ConfigMaps<'_> {
             ..PostParams::default()
         };
         match self.api.create(&parameters, &empty).await {
-            Ok(created) => Ok(created.metadata),
+            Ok(created) => Ok(Claim {
+                metadata: created.metadata,
+                is_empty: true,
+            }),
             // Somebody was quicker.
             Err(kube::Error::Api(status)) if status.code == 409 => Err(conflict(name)),
             Err(error) => Err(Failure::from(&error)),
@@ -359,15 +398,24 @@ mod tests {
         known: Option<Value>,
         answer: (u16, Value),
     ) -> (Result<Option<String>, Failure>, Vec<Call>) {
+        let known_before = known.is_some();
+        let answers = move |call: &Call| match (call.method.as_str(), &known) {
+            ("GET", Some(known)) => (200, json!({ "metadata": known })),
+            ("GET", None) => failure(404, "NotFound"),
+            _ => answer.clone(),
+        };
+        write_to(known_before, answers).await
+    }
+
+    /// Writes one ConfigMap to an API server that answers like that.
+    async fn write_to(
+        known_before: bool,
+        answers: impl Fn(&Call) -> (u16, Value) + Clone + Send + 'static,
+    ) -> (Result<Option<String>, Failure>, Vec<Call>) {
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
         let log = calls.clone();
-        let known_before = known.is_some();
         let client = fake_api::client(move |call| {
-            let answer: Answer = Ok(match (call.method.as_str(), &known) {
-                ("GET", Some(known)) => (200, json!({ "metadata": known })),
-                ("GET", None) => failure(404, "NotFound"),
-                _ => answer.clone(),
-            });
+            let answer: Answer = Ok(answers(&call));
             log.lock().unwrap().push(call);
             std::future::ready(answer)
         });
@@ -407,6 +455,10 @@ mod tests {
         let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
         assert_eq!(methods, ["POST", "PATCH"]);
         assert_eq!(calls[1].body["metadata"]["uid"], "m-7");
+        assert_eq!(
+            calls[1].body["metadata"]["resourceVersion"], "7",
+            "nobody has touched it since"
+        );
         assert!(
             calls[1]
                 .query
@@ -421,6 +473,28 @@ mod tests {
             Reason::KubernetesApi,
             "an admission policy"
         );
+    }
+
+    #[tokio::test]
+    async fn what_somebody_put_into_one_that_was_just_made_is_taken_out() {
+        let (result, calls) = write_to(false, |call| {
+            let mut map = written().1;
+            match call.body["metadata"]["resourceVersion"].as_str() {
+                Some(_) => failure(409, "Conflict"),
+                None if call.method == "PATCH" && call.body["data"] != json!({ "theirs": null }) => {
+                    map["data"] = json!({ "theirs": "1" });
+                    (200, map)
+                }
+                None => {
+                    map["metadata"]["resourceVersion"] = "8".into();
+                    (200, map)
+                }
+            }
+        })
+        .await;
+        assert_eq!(result, Ok(Some("8".to_owned())));
+        let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
+        assert_eq!(methods, ["POST", "PATCH", "PATCH", "PATCH"]);
     }
 
     #[tokio::test]

@@ -26,6 +26,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 
 use self::config_maps::ConfigMaps;
+use self::observe::Observation;
 use self::observed::Subject;
 use self::plan::{Phase, Plan, Step};
 use self::status::{Acted, Cost};
@@ -106,6 +107,7 @@ async fn pass(ctx: &Context, mut object: ComposioSchemaCache) -> Result<(Action,
     let uid = object.uid().unwrap_or_default();
     ctx.schemas.open(&uid, &owner);
     let mut applied = false;
+    let mut known: Option<Observation> = None;
     for _ in 0..MAX_STEPS {
         let now = Timestamp::now();
         let subject = Subject::from(&object);
@@ -113,7 +115,10 @@ async fn pass(ctx: &Context, mut object: ComposioSchemaCache) -> Result<(Action,
             api: Api::namespaced(ctx.client.clone(), &owner.namespace),
             owner: &object,
         };
-        let observation = observe::observe(ctx, &owner, &subject, &config_maps, now).await;
+        let observation = match known.take() {
+            Some(known) => known,
+            None => observe::observe(ctx, &owner, &subject, &config_maps, now).await,
+        };
         let observed = &observation.observed;
         let plan = plan::plan(&subject, observed, now);
         let acted = match &plan.step {
@@ -144,6 +149,13 @@ async fn pass(ctx: &Context, mut object: ComposioSchemaCache) -> Result<(Action,
         if plan.step.is_none() || matches!(phase, Phase::Failed(_)) {
             return Ok((next_look(&object, &plan, &phase, now), outcome(&phase, applied)));
         }
+        known = plan
+            .step
+            .and_then(|step| observation.observed.after(&step, &acted))
+            .map(|observed| Observation {
+                observed,
+                connection: observation.connection,
+            });
     }
     Err(Error::Endless(MAX_STEPS))
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
@@ -31,6 +32,9 @@ pub struct Observation {
     pub connection: Option<Arc<Connection<Owner>>>,
 }
 
+/// ConfigMaps that are read at the same time, if they have to be. Each is in memory as a whole.
+const READS: usize = 8;
+
 /// A sync that takes longer asks again what there is.
 const CATALOGUE_FRESH_FOR: Duration = Duration::from_mins(10);
 
@@ -45,34 +49,43 @@ pub async fn observe(
     if subject.deleting || subject.spec.suspend {
         return Observation::default();
     }
-    let mut observed = Observed::default();
-    match look_around(ctx, subject, config_maps, &mut observed).await {
-        Ok(()) => {}
-        Err(failure) => observed.failure = Some(failure),
-    }
-    if observed.failure.is_some() || !plan::is_due(subject, &observed, now) {
-        return Observation {
-            observed,
-            connection: None,
-        };
-    }
-    match ask_composio(ctx, owner, subject, &mut observed, now).await {
-        Ok(connection) => Observation {
-            observed,
-            connection: Some(connection),
-        },
-        Err(failure) => {
-            observed.failure = Some(failure);
-            Observation {
-                observed,
-                connection: None,
-            }
+    let looking = look_around(ctx, subject, config_maps);
+    let asking = ask_composio(ctx, owner, subject, now);
+    let (looked, asked) = if plan::is_wanted(subject) {
+        let (looked, asked) = futures::join!(looking, asking);
+        (looked, Some(asked))
+    } else {
+        let looked = looking.await;
+        let is_due = looked.failure.is_none() && plan::is_due(subject, &looked, now);
+        (looked, if is_due { Some(asking.await) } else { None })
+    };
+    let mut observation = Observation {
+        observed: looked,
+        connection: None,
+    };
+    let observed = &mut observation.observed;
+    match asked {
+        Some(Ok((connection, sync))) if observed.failure.is_none() => {
+            observed.catalogue = Some(sync.catalogue);
+            observed.failed = sync.failed;
+            observation.connection = Some(connection);
         }
+        Some(Err(failure)) => {
+            observed.failure.get_or_insert(failure);
+        }
+        _ => {}
     }
+    observation
+}
+
+async fn look_around(ctx: &Context, subject: &Subject<'_>, config_maps: &ConfigMaps<'_>) -> Observed {
+    let mut observed = Observed::default();
+    observed.failure = look_at_all(ctx, subject, config_maps, &mut observed).await.err();
+    observed
 }
 
 /// The ConfigMaps there are. Only those that changed since they were last seen are read.
-async fn look_around(
+async fn look_at_all(
     ctx: &Context,
     subject: &Subject<'_>,
     config_maps: &ConfigMaps<'_>,
@@ -81,39 +94,26 @@ async fn look_around(
     let remembered = ctx.schemas.recall(subject.uid);
     observed.checked_at = remembered.checked_at;
     let manifest_name = names::manifest(&subject.spec.output.name_prefix);
-    let mut manifest_found = false;
-    for meta in config_maps.list().await.map_err(|error| Failure::from(&error))? {
-        let name = meta.metadata.name.clone().unwrap_or_default();
-        // A copy that somebody made, owner and labels included, is theirs.
-        if !name.starts_with(&format!("{}-", subject.spec.output.name_prefix)) {
-            continue;
-        }
-        if name == manifest_name {
-            manifest_found = true;
-            let settings = meta.metadata.annotations.as_ref();
-            let settings = settings.and_then(|annotations| annotations.get(SETTINGS));
-            observed.manifest_is_labelled = settings == Some(&subject.settings())
-                && carries(&meta, &config_maps.labels(Role::Manifest, None));
-            observed.manifest = read_manifest(ctx, subject, config_maps, &remembered, &meta, &name).await?;
-        } else {
-            let sound = is_sound(ctx, subject, config_maps, &remembered, &meta, &name).await?;
-            let annotation = |key: &str| meta.metadata.annotations.as_ref()?.get(key).cloned();
-            let record = meta.metadata.annotations.as_ref().and_then(Record::read);
-            let record = record.filter(|record| record.config_maps.first() == Some(&name));
-            let role = match &record {
-                Some(_) => Role::Toolkit,
-                None => Role::Continuation,
-            };
-            let labels = config_maps.labels(role, annotation(TOOLKIT).as_deref());
-            observed.held.push(Held {
-                name,
-                record,
-                sha256: annotation(CONTENT),
-                damaged: !(sound && carries(&meta, &labels)),
-                terminating: meta.metadata.deletion_timestamp.is_some(),
-            });
-        }
+    let prefix = format!("{}-", subject.spec.output.name_prefix);
+    let found = config_maps.list().await.map_err(|error| Failure::from(&error))?;
+    // A copy that somebody made, owner and labels included, is theirs.
+    let ours = found
+        .into_iter()
+        .filter(|meta| meta.name_any().starts_with(&prefix));
+    let (manifests, toolkits): (Vec<_>, Vec<_>) = ours.partition(|meta| meta.name_any() == manifest_name);
+    let manifest_found = !manifests.is_empty();
+    for meta in manifests {
+        let settings = meta.annotations().get(SETTINGS);
+        observed.manifest_is_labelled = settings == Some(&subject.settings())
+            && carries(&meta, &config_maps.labels(Role::Manifest, None));
+        observed.manifest =
+            read_manifest(ctx, subject, config_maps, &remembered, &meta, &manifest_name).await?;
     }
+    observed.held = stream::iter(toolkits)
+        .map(|meta| held(ctx, subject, config_maps, &remembered, meta))
+        .buffered(READS)
+        .try_collect()
+        .await?;
     if !manifest_found {
         let found = config_maps.api.get_metadata_opt(&manifest_name).await;
         let found = found.map_err(|error| Failure::from(&error))?;
@@ -122,6 +122,31 @@ async fn look_around(
         }
     }
     Ok(())
+}
+
+async fn held(
+    ctx: &Context,
+    subject: &Subject<'_>,
+    config_maps: &ConfigMaps<'_>,
+    remembered: &Remembered,
+    meta: Meta,
+) -> Result<Held, Failure> {
+    let name = meta.name_any();
+    let sound = is_sound(ctx, subject, config_maps, remembered, &meta, &name).await?;
+    let annotations = meta.annotations();
+    let record = Record::read(annotations).filter(|record| record.config_maps.first() == Some(&name));
+    let role = match &record {
+        Some(_) => Role::Toolkit,
+        None => Role::Continuation,
+    };
+    let labels = config_maps.labels(role, annotations.get(TOOLKIT).map(String::as_str));
+    Ok(Held {
+        record,
+        sha256: annotations.get(CONTENT).cloned(),
+        damaged: !(sound && carries(&meta, &labels)),
+        terminating: meta.metadata.deletion_timestamp.is_some(),
+        name,
+    })
 }
 
 /// Whether all these labels are there.
@@ -207,9 +232,8 @@ async fn ask_composio(
     ctx: &Context,
     owner: &Owner,
     subject: &Subject<'_>,
-    observed: &mut Observed,
     now: Timestamp,
-) -> Result<Arc<Connection<Owner>>, Failure> {
+) -> Result<(Arc<Connection<Owner>>, Sync), Failure> {
     let asked = (
         subject.generation,
         subject.requested_at.as_deref().map(str::to_owned),
@@ -220,12 +244,9 @@ async fn ask_composio(
     let under_way = ctx.schemas.recall(subject.uid).sync;
     let is_fresh = |sync: &Sync| sync.asked == asked && until(now, sync.started_at) < CATALOGUE_FRESH_FOR;
     if let Some(sync) = under_way.filter(is_fresh) {
-        observed.catalogue = Some(sync.catalogue);
-        observed.failed = sync.failed;
-        return Ok(connection);
+        return Ok((connection, sync));
     }
     let (catalogue, api_calls) = discover(&connection, subject).await?;
-    observed.catalogue = Some(catalogue.clone());
     let sync = Sync {
         asked,
         started_at: now,
@@ -234,8 +255,8 @@ async fn ask_composio(
         api_calls,
     };
     ctx.schemas
-        .note(subject.uid, |remembered| remembered.sync = Some(sync));
-    Ok(connection)
+        .note(subject.uid, |remembered| remembered.sync = Some(sync.clone()));
+    Ok((connection, sync))
 }
 
 async fn discover(

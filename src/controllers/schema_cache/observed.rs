@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::plan::Step;
+use super::status::Acted;
 use crate::api::composio_schema_cache::{
     ComposioSchemaCache, ComposioSchemaCacheSpec, ComposioSchemaCacheStatus,
 };
@@ -98,6 +100,39 @@ pub struct Observed {
     pub catalogue: Option<Catalogue>,
     /// Toolkits that failed in the sync under way.
     pub failed: BTreeMap<String, Failure>,
+}
+
+impl Observed {
+    /// What is known after `step`, which came out as `acted`, without another look: nobody but this cache writes its
+    /// ConfigMaps, and the watch tells if somebody did. None: a look is needed.
+    pub fn after(mut self, step: &Step, acted: &Acted) -> Option<Self> {
+        match (step, acted) {
+            (Step::Begin, Acted::Done) => {}
+            (
+                Step::Fetch { .. },
+                Acted::Fetched {
+                    written,
+                    failed,
+                    stopped: None,
+                    ..
+                },
+            ) => {
+                let is_old = |held: &Held| written.iter().any(|new| new.name == held.name);
+                self.held.retain(|held| !is_old(held));
+                self.held.extend(written.iter().cloned());
+                self.failed.extend(failed.clone());
+            }
+            (Step::WriteManifest(manifest), Acted::Done) => {
+                self.manifest = Some(manifest.clone());
+                self.manifest_is_labelled = true;
+            }
+            (Step::Delete { names }, Acted::Done) => {
+                self.held.retain(|held| !names.contains(&held.name));
+            }
+            _ => return None,
+        }
+        Some(self)
+    }
 }
 
 /// A ConfigMap of this cache.

@@ -109,6 +109,16 @@ pub fn is_due(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> boo
     !subject.deleting && !subject.spec.suspend && due_at(subject, observed).is_some_and(|due| due <= now)
 }
 
+/// Whether Composio is to be asked for changes whatever there is of ConfigMaps.
+pub fn is_wanted(subject: &Subject<'_>) -> bool {
+    let status = subject.status;
+    let is_asked_for = status.progress.is_some()
+        || status.observed_generation != Some(subject.generation)
+        || subject.open_request().is_some()
+        || status.retry.is_some();
+    is_asked_for && subject.standing_failure().is_none() && !subject.deleting && !subject.spec.suspend
+}
+
 /// When Composio is to be asked for changes; None: not until something changes.
 fn due_at(subject: &Subject<'_>, observed: &Observed) -> Option<Timestamp> {
     let repair = needs_repair(subject, observed).then(|| repair_at(observed));
@@ -118,12 +128,7 @@ fn due_at(subject: &Subject<'_>, observed: &Observed) -> Option<Timestamp> {
         let repair = repair.filter(|_| retry.reason == Reason::ToolkitNotFound.as_str());
         return next.into_iter().chain(repair).min();
     }
-    let status = subject.status;
-    let is_wanted = status.progress.is_some()
-        || status.observed_generation != Some(subject.generation)
-        || subject.open_request().is_some()
-        || status.retry.is_some();
-    if is_wanted {
+    if is_wanted(subject) {
         return Some(Timestamp::MIN);
     }
     let refresh = refresh_at(subject, observed).unwrap_or(Timestamp::MIN);

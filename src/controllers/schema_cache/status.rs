@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::observed::{Observed, Subject};
+use super::observed::{Held, Observed, Subject};
 use super::plan::{Phase, Plan, refresh_interval};
 use crate::api::RetryStatus;
 use crate::api::composio_schema_cache::{
@@ -46,6 +46,8 @@ pub enum Acted {
     Fetched {
         /// How many were brought up to date.
         done: usize,
+        /// Their ConfigMaps.
+        written: Vec<Held>,
         /// Those that could not be.
         failed: BTreeMap<String, Failure>,
         /// Why no more were tried. None: all were, or the time was up.
@@ -91,11 +93,12 @@ pub fn next_status(
     if phase != Phase::Keep {
         status.observed_generation = Some(subject.generation);
     }
-    let started_at = old
-        .progress
-        .as_ref()
-        .map(|progress| progress.started_at.0)
-        .or(cost.started_at);
+    let recorded = old.progress.as_ref().map(|progress| progress.started_at.0);
+    // Times in status are whole seconds. One that differs is of a sync that an earlier process began.
+    let remembered = cost
+        .started_at
+        .filter(|started_at| recorded.is_none_or(|recorded| recorded == whole_seconds(*started_at)));
+    let started_at = remembered.or(recorded);
     match &phase {
         Phase::Keep => return status,
         Phase::Suspended => {}

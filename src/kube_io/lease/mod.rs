@@ -97,11 +97,6 @@ pub enum Loss {
     Broken,
 }
 
-/// This process does not lead now: nothing may be changed, here or at Composio.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this replica does not lead")]
-pub struct NotLeading;
-
 #[derive(Clone, Debug, PartialEq)]
 enum State {
     Contending,
@@ -175,23 +170,12 @@ impl Leadership {
         }
     }
 
-    /// Whether this process leads at `now`, by its own clock: it stays true as long as nobody else can lead.
+    /// Whether this process leads at `now`, by its own clock: it stays true as long as nobody else can lead. To be asked
+    /// right before each change of something outside this process.
     pub fn is_current(&self, now: Instant) -> bool {
         self.election.as_ref().is_none_or(
             |election| matches!(*election.state.borrow(), State::Leading { until } if now < until),
         )
-    }
-
-    /// To be called right before each change of something outside this process.
-    ///
-    /// # Errors
-    /// If this process does not lead at this moment.
-    pub fn guard(&self) -> Result<(), NotLeading> {
-        if self.is_current(Instant::now()) {
-            Ok(())
-        } else {
-            Err(NotLeading)
-        }
     }
 
     /// Gives the lease up, so that another replica need not wait for its end, and returns when that is done or turned

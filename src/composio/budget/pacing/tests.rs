@@ -52,6 +52,43 @@ fn a_new_budget_starts_cold_and_then_keeps_the_sustained_rate() {
     assert!((1700..1920).contains(&(at_once.len() + rest.len())));
 }
 
+/// Found as a first sync that took five seconds after each start of the operator, and one second later on.
+#[test]
+fn the_first_count_of_the_server_ends_a_cold_start() {
+    let now = Duration::from_millis(100);
+    let instant = now + Duration::from_nanos(1);
+    let at_once = |remaining| {
+        let mut pacer = Pacer::new(2000, WINDOW);
+        let call = pacer.take(At::ZERO, Priority::Background);
+        pacer.observe(now, call, headers(2000, remaining));
+        drain(&mut pacer, now, instant, Priority::Background).len()
+    };
+    assert_eq!(at_once(1999), 143);
+    // Whoever ran before has used most of the window.
+    assert_eq!(at_once(600), 0);
+    let mut refused = Pacer::new(2000, WINDOW);
+    let call = refused.take(At::ZERO, Priority::Interactive);
+    refused.refuse(now, Some(Duration::ZERO));
+    refused.observe(now, call, headers(2000, 1999));
+    assert!(drain(&mut refused, now, instant, Priority::Interactive).len() <= 10);
+}
+
+#[test]
+fn every_class_may_begin_at_once() {
+    for (class, expected) in CLASSES.into_iter().zip([10, 10, 9, 8]) {
+        let mut pacer = Pacer::new(2000, WINDOW);
+        let at_once = drain(&mut pacer, At::ZERO, Duration::from_nanos(1), class);
+        assert_eq!(at_once.len(), expected, "{class:?}");
+        // Without a count, as behind a proxy that drops headers, the rest waits for its share of the bucket.
+        let next = pacer.earliest(At::ZERO, Priority::Background);
+        assert!(next < seconds(3), "{class:?}: {next:?}");
+    }
+    let mut tiny = Pacer::new(5, WINDOW);
+    assert_eq!(tiny.earliest(At::ZERO, Priority::Background), At::ZERO);
+    tiny.take(At::ZERO, Priority::Background);
+    assert!(tiny.earliest(At::ZERO, Priority::Interactive) > At::ZERO);
+}
+
 #[test]
 fn an_idle_bucket_holds_a_burst_and_leaves_each_class_its_share() {
     let later = seconds(1000);
@@ -214,10 +251,12 @@ proptest! {
     }
 
     /// A server with fixed windows of unknown phase refuses nothing while we are alone, even if calls and answers
-    /// take up to a second each and overtake each other.
+    /// take up to a second each and overtake each other, and whatever a predecessor has used of the first window, as
+    /// long as it left what is always kept and may be used cold.
     #[test]
     fn a_server_with_any_phase_never_refuses_us(
         phase in 0_u64..60_000,
+        before in 0_u64..1_000,
         delays in prop::collection::vec(0_u64..1_000, 1..40),
         limit in 50_u64..3_000,
         class in 0_usize..4,
@@ -229,7 +268,9 @@ proptest! {
         let mut pacer = Pacer::new(limit.min(2_000), WINDOW);
         let mut delays = delays.into_iter().cycle().map(Duration::from_millis);
         let mut events: std::collections::BTreeMap<(At, u64, u64), Event> = std::collections::BTreeMap::new();
-        let (mut window, mut used, mut count) = (0, 0, 0_u64);
+        let reserve = COLD_START + limit * (RESERVE + BURST) / 100;
+        let used_before = limit.saturating_sub(reserve) * before / 1_000;
+        let (mut window, mut used, mut count) = (0, used_before, 0_u64);
         let mut now = At::ZERO;
         while now < seconds(180) {
             let may_send = now.max(pacer.earliest(now, CLASSES[class]));
@@ -271,7 +312,7 @@ fn a_class_that_is_alone_may_use_its_burst_whatever_the_server_counts() {
     let mut pacer = Pacer::new(2000, Duration::from_mins(1));
     let start = Duration::from_mins(5);
     let mut now = start;
-    for call in 0..pacer.tokens(Priority::Background) {
+    for call in 0..144 {
         now = pacer.earliest(now, Priority::Background).max(now);
         assert_eq!(now, start, "call {call}");
         let stamp = pacer.take(now, Priority::Background);

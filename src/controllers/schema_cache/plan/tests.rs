@@ -7,6 +7,7 @@ use super::*;
 use crate::api::ComposioSchemaCache;
 use crate::api::composio_schema_cache::SyncProgress;
 use crate::controllers::schema_cache::observed::Listed;
+use crate::controllers::schema_cache::status::Acted;
 use crate::schemas::pack::Encoding;
 
 fn at(seconds: i64) -> Timestamp {
@@ -523,4 +524,59 @@ fn what_is_being_deleted_is_not_deleted_again() {
     let plan = decide(&calm, &observed);
     assert_eq!(plan.step, None);
     assert!(matches!(plan.phase, Phase::Finished { .. }));
+}
+
+/// Plays a whole sync on what is known of its own effects.
+#[test]
+fn a_sync_goes_through_without_a_second_look() {
+    let cache = cache(&json!({"toolkits": {"include": ["slack"]}}), &json!({}));
+    let mut begun = cache.clone();
+    begun.status.get_or_insert_default().progress = Some(SyncProgress {
+        started_at: Time(at(100)),
+        done: 0,
+        total: 3,
+    });
+    let mut observed = settled(&cache, &[("github", "g0"), ("reddit", "r1")]);
+    observed.catalogue = Some(catalogue(&["github"]));
+    let broken = Failure::transient(Reason::EmptyAnswer, "none");
+    let mut steps = Vec::new();
+    let mut subject = Subject::from(&cache);
+    loop {
+        let Plan { step, phase, .. } = plan(&subject, &observed, at(100));
+        let Some(step) = step else {
+            let Phase::Finished { failed } = phase else {
+                panic!("{phase:?}");
+            };
+            assert_eq!(failed.keys().collect::<Vec<_>>(), ["slack"]);
+            break;
+        };
+        let (name, acted) = match &step {
+            Step::Begin => ("begin", Acted::Done),
+            Step::Fetch { .. } => {
+                let written = [("github", "g1"), ("hackernews", "h1")];
+                let acted = Acted::Fetched {
+                    done: 2,
+                    written: written
+                        .map(|(slug, version)| held(&record(&cache, slug, version)))
+                        .into(),
+                    failed: BTreeMap::from([("slack".to_owned(), broken.clone())]),
+                    stopped: None,
+                };
+                ("fetch", acted)
+            }
+            Step::WriteManifest(_) => ("manifest", Acted::Done),
+            Step::Delete { .. } => ("delete", Acted::Done),
+        };
+        steps.push(name);
+        observed = observed.after(&step, &acted).expect("all went well");
+        subject = Subject::from(&begun);
+    }
+    assert_eq!(steps, ["begin", "fetch", "manifest", "delete"]);
+    let names: Vec<_> = observed.held.iter().map(|held| held.name.as_str()).collect();
+    assert_eq!(names, ["schemas-github", "schemas-hackernews"]);
+    let after_a_failure = observed.after(&Step::Begin, &Acted::Failed(broken));
+    assert!(
+        after_a_failure.is_none(),
+        "what failed half-way has to be looked at"
+    );
 }

@@ -249,12 +249,36 @@ fn without_any_success_it_has_failed_and_with_an_older_one_it_is_degraded() {
     assert_eq!(before.state, Some(CacheState::Degraded));
 }
 
+/// Found as a sync of a second that was said to have taken nearly two: its start was known in whole seconds only.
+#[test]
+fn how_long_a_sync_took_is_told_to_the_millisecond_unless_another_process_began_it() {
+    let milliseconds = |count| at(0) + jiff::SignedDuration::from_millis(count);
+    for (remembered, expected) in [(Some(3_900), 1_000), (Some(4_200), 1_900), (None, 1_900)] {
+        let cache = cache(&json!({
+            "observedGeneration": 1, "progress": {"startedAt": at(3).to_string(), "done": 1, "total": 1},
+        }));
+        let status = next_status(
+            &Subject::from(&cache),
+            &observed(&[record("x", at(4), None)]),
+            &resting(finished()),
+            &Acted::Nothing,
+            Cost {
+                started_at: remembered.map(milliseconds),
+                api_calls: 3,
+            },
+            milliseconds(4_900),
+        );
+        assert_eq!(status.duration_ms, Some(expected), "{remembered:?}");
+    }
+}
+
 #[test]
 fn progress_shows_and_outlives_a_restart() {
     let cache = cache(&json!({}));
     let plan = resting(Phase::Syncing { done: 10, total: 45 });
     let acted = Acted::Fetched {
         done: 20,
+        written: Vec::new(),
         failed: BTreeMap::new(),
         stopped: None,
     };

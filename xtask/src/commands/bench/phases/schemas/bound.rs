@@ -9,7 +9,7 @@ use crate::commands::bench::stage::BUDGET;
 use crate::commands::bench::statistics::number;
 
 /// Toolkits that are read at the same time; the two calls for each go side by side.
-const TOOLKITS_AT_ONCE: usize = 8;
+const TOOLKITS_AT_ONCE: usize = 2;
 /// Calls for each toolkit: what it is, and its tools.
 pub const CALLS_PER_TOOLKIT: usize = 2;
 
@@ -64,7 +64,7 @@ mod tests {
             toolkits: 45,
         };
         assert_eq!(calls.total(), 91);
-        assert_eq!(calls.least_time(LATENCY), LATENCY * 7);
+        assert_eq!(calls.least_time(LATENCY), LATENCY * 24);
     }
 
     #[test]
