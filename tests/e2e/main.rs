@@ -13,5 +13,6 @@ mod harness;
 mod lifecycle;
 mod process;
 mod races;
+mod schema_updates;
 mod schemas;
 mod trouble;

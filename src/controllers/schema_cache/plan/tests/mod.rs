@@ -1,5 +1,7 @@
 //! Tables for `plan`: one rule a case.
 
+mod due;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
@@ -292,97 +294,6 @@ fn an_unknown_toolkit_is_named_and_the_rest_is_cached() {
 }
 
 #[test]
-fn an_empty_list_of_auth_configs_is_believed_only_after_some_looks() {
-    let mut status = synced_status();
-    let observed = |cache: &ComposioSchemaCache| Observed {
-        catalogue: Some(catalogue(&[])),
-        ..settled(cache, &[("github", "g1")])
-    };
-    let spec = json!({"toolkits": {"noAuth": false}});
-    let first = cache(&spec, &status);
-    assert!(
-        matches!(decide(&first, &observed(&first)).phase, Phase::Failed(failure) if failure.reason == Reason::EmptyAnswer)
-    );
-    status["retry"] =
-        json!({"failures": 6, "lastFailureAt": "2026-01-01T00:00:00Z", "reason": "EmptyAnswer"});
-    let convinced = cache(&spec, &status);
-    assert!(
-        matches!(decide(&convinced, &observed(&convinced)).step, Some(Step::WriteManifest(m)) if m.toolkits.is_empty())
-    );
-}
-
-#[test]
-fn a_sync_is_due_when_something_asks_for_it_and_at_no_other_time() {
-    let due =
-        |cache: &ComposioSchemaCache, observed: &Observed| is_due(&Subject::from(cache), observed, at(100));
-    let spec = json!({"refreshInterval": "1h"});
-    let calm = cache(&spec, &synced_status());
-    let observed = settled(&calm, &[("github", "g1")]);
-    assert!(!due(&calm, &observed));
-    assert!(due(&cache(&spec, &json!({})), &Observed::default()), "new");
-
-    let mut status = synced_status();
-    status["observedGeneration"] = json!(0);
-    assert!(due(&cache(&spec, &status), &observed), "another spec");
-
-    let mut status = synced_status();
-    status["progress"] = json!({"startedAt": "2026-01-01T00:00:00Z", "done": 1, "total": 2});
-    assert!(due(&cache(&spec, &status), &observed), "cut off in the middle");
-
-    let mut asked = calm.clone();
-    asked.metadata.annotations = Some(BTreeMap::from([(
-        crate::api::REQUESTED_AT_ANNOTATION.to_owned(),
-        "now".to_owned(),
-    )]));
-    assert!(due(&asked, &observed), "a request");
-
-    let old = Observed {
-        checked_at: Some(at(-4000)),
-        ..observed.clone()
-    };
-    let mut status = synced_status();
-    status["lastSyncTime"] = json!("2025-12-31T00:00:00Z");
-    assert!(due(&cache(&spec, &status), &old), "the interval is over");
-    assert!(
-        !due(&cache(&spec, &status), &observed),
-        "unchanged refreshes count although status does not show them"
-    );
-
-    let mut damaged = observed.clone();
-    damaged.held[0].damaged = true;
-    damaged.checked_at = Some(at(80));
-    assert!(due(&calm, &damaged), "a foreign edit");
-    damaged.checked_at = Some(at(95));
-    assert!(!due(&calm, &damaged), "not in a circle");
-
-    let mut suspended = calm.clone();
-    suspended.spec.suspend = true;
-    assert!(!due(&suspended, &damaged), "suspended");
-
-    let mut status = synced_status();
-    status["retry"] = json!({"failures": 1, "lastFailureAt": "2026-01-01T00:00:00Z",
-        "nextAttemptAt": "2026-01-01T00:01:50Z", "reason": "EmptyAnswer"});
-    assert!(!due(&cache(&spec, &status), &old), "too early");
-    status["retry"]["nextAttemptAt"] = json!("2026-01-01T00:01:30Z");
-    assert!(due(&cache(&spec, &status), &observed), "time to try again");
-}
-
-#[test]
-fn a_missing_manifest_is_repaired() {
-    let calm = cache(&json!({}), &synced_status());
-    let mut observed = settled(&calm, &[("github", "g1")]);
-    observed.manifest = None;
-    observed.checked_at = Some(at(0));
-    assert!(is_due(&Subject::from(&calm), &observed, at(100)));
-    observed.catalogue = Some(catalogue(&["github"]));
-    observed.held.push(held(&record(&calm, "hackernews", "h1")));
-    assert!(matches!(
-        decide(&calm, &observed).step,
-        Some(Step::WriteManifest(_))
-    ));
-}
-
-#[test]
 fn a_first_sync_that_brought_nothing_leaves_nothing_behind() {
     let cache = cache(&json!({"toolkits": {"noAuth": false}}), &json!({}));
     let mut observed = Observed {
@@ -398,57 +309,6 @@ fn a_first_sync_that_brought_nothing_leaves_nothing_behind() {
     assert!(matches!(plan.phase, Phase::Finished { .. }));
 }
 
-fn failing(reason: &str, next_attempt_at: Option<i64>) -> Value {
-    let mut status = synced_status();
-    status["lastSyncTime"] = json!("2025-12-31T00:00:00Z");
-    status["retry"] = json!({"failures": 1, "lastFailureAt": at(0), "nextAttemptAt": next_attempt_at.map(at),
-        "reason": reason});
-    status
-}
-
-/// Found as a pass every 50 ms from the end of the refresh interval to the next try.
-#[test]
-fn while_a_failure_stands_nobody_is_woken_before_its_time() {
-    let spec = json!({"refreshInterval": "1h"});
-    let cache_with = |next| cache(&spec, &failing("ComposioUnavailable", next));
-    let calm = cache_with(Some(110));
-    let overdue = Observed {
-        checked_at: Some(at(-4000)),
-        ..settled(&calm, &[("github", "g1")])
-    };
-    let mut damaged = overdue.clone();
-    damaged.held[0].damaged = true;
-    let refused = Observed {
-        failure: Some(Failure::transient(Reason::KubernetesApi, "no list of ConfigMaps")),
-        ..Observed::default()
-    };
-    for observed in [&overdue, &damaged, &refused] {
-        let plan = decide(&calm, observed);
-        assert_eq!((plan.step, plan.phase), (None, Phase::Keep));
-        assert_eq!(plan.wake, Some(Duration::from_secs(10)));
-        assert_eq!(decide(&cache_with(None), observed).wake, None);
-    }
-    assert!(matches!(
-        decide(&cache_with(Some(100)), &refused).phase,
-        Phase::Failed(_)
-    ));
-}
-
-/// Found as an edit that stayed for six hours, because `include` named a toolkit that does not exist.
-#[test]
-fn an_unknown_toolkit_does_not_keep_the_others_from_being_repaired() {
-    let calm = cache(&json!({}), &failing("ToolkitNotFound", Some(5000)));
-    let mut observed = settled(&calm, &[("github", "g1")]);
-    observed.checked_at = Some(at(80));
-    let due = |observed: &Observed| is_due(&Subject::from(&calm), observed, at(100));
-    assert!(!due(&observed));
-    observed.held[0].damaged = true;
-    assert!(due(&observed));
-    observed.checked_at = Some(at(95));
-    assert!(!due(&observed), "not in a circle");
-    assert_eq!(decide(&calm, &observed).wake, Some(Duration::from_secs(5)));
-}
-
 #[test]
 fn the_manifest_is_written_again_when_only_its_labels_are_old() {
     let calm = cache(&json!({"toolkits": {"noAuth": false}}), &synced_status());
@@ -460,20 +320,6 @@ fn the_manifest_is_written_again_when_only_its_labels_are_old() {
         decide(&calm, &observed).step,
         Some(Step::WriteManifest(_))
     ));
-}
-
-/// Found when the operator was killed early in a sync, and nobody ever heard of a breaking change.
-#[test]
-fn that_a_sync_begins_is_on_record_before_it_changes_anything() {
-    let new = cache(&json!({"toolkits": {"noAuth": false}}), &json!({}));
-    let observed = Observed {
-        catalogue: Some(catalogue(&["github"])),
-        ..Observed::default()
-    };
-    let first = plan(&Subject::from(&new), &observed, at(100));
-    assert_eq!(first.step, Some(Step::Begin));
-    assert_eq!(first.phase, Phase::Syncing { done: 0, total: 1 });
-    assert_eq!(fetched(&decide(&new, &observed)), ["github"]);
 }
 
 /// Found when a part of an older version was restored from a backup: whole in itself, and of no use.
