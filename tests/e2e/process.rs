@@ -140,7 +140,18 @@ async fn bad_settings_end_it_with_a_message() {
 async fn the_roles_of_the_chart_are_no_wider_than_needed() {
     let world = World::new().await;
     let may = async |verb: &str, what: &str| {
-        let args = ["auth", "can-i", verb, what, "--namespace", &world.namespace];
+        // kubectl takes what follows a slash for a name.
+        let (resource, subresource) = what.split_once('/').unwrap_or((what, ""));
+        let subresource = format!("--subresource={subresource}");
+        let args = [
+            "auth",
+            "can-i",
+            verb,
+            resource,
+            &subresource,
+            "--namespace",
+            &world.namespace,
+        ];
         world
             .plane
             .kubectl_as(&world.kubeconfig, args)
@@ -155,6 +166,10 @@ async fn the_roles_of_the_chart_are_no_wider_than_needed() {
         ("watch", "secrets"),
         ("create", "pods"),
         ("delete", "redditconnections"),
+        ("delete", "composioschemacaches"),
+        ("patch", "composioschemacaches"),
+        ("update", "configmaps"),
+        ("deletecollection", "configmaps"),
     ] {
         assert!(!may(verb, what).await, "{verb} {what}");
     }
@@ -162,6 +177,8 @@ async fn the_roles_of_the_chart_are_no_wider_than_needed() {
         ("get", "secrets"),
         ("list", "redditconnections"),
         ("patch", "redditconnections/status"),
+        ("patch", "composioschemacaches/status"),
+        ("delete", "configmaps"),
     ] {
         assert!(may(verb, what).await, "{verb} {what}");
     }

@@ -9,9 +9,10 @@ use composio_sim::{
     Config, Fault, GIANT_TOOLKIT, GeneratedCatalogue, HUGE_TOOL, HUGE_TOOL_TOOLKIT, Release, Rule, Touch,
 };
 use k8s_openapi::api::core::v1::ResourceQuota;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
-use kube::Api;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::harness::{PATIENCE, World};
@@ -387,5 +388,55 @@ async fn a_config_map_that_the_cluster_refuses_is_said_and_tried_again() {
     );
     quotas.delete("few", &DeleteParams::default()).await.unwrap();
     world.refreshed("tools", "more room").await;
+    world.cache_becomes("tools", CacheState::Synced).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_roles_do_not_allow_is_said_and_tried_again() {
+    let world = World::new().await;
+    let roles: Api<Role> = Api::namespaced(world.client.clone(), &world.namespace);
+    let is_about_config_maps = |rule: &PolicyRule| {
+        rule.resources
+            .as_ref()
+            .is_some_and(|names| names.iter().any(|name| name == "configmaps"))
+    };
+    let found = roles.list(&ListParams::default()).await.unwrap().items;
+    let mut narrowed = found
+        .into_iter()
+        .find(|role| role.rules.iter().flatten().any(is_about_config_maps))
+        .unwrap();
+    let complete = narrowed.rules.clone();
+    for rule in narrowed
+        .rules
+        .iter_mut()
+        .flatten()
+        .filter(|rule| is_about_config_maps(rule))
+    {
+        rule.verbs.retain(|verb| verb != "create");
+    }
+    let name = narrowed.name_any();
+    let narrowed = roles
+        .replace(&name, &PostParams::default(), &narrowed)
+        .await
+        .unwrap();
+    let _operator = world.operator();
+    world.cache("tools", json!({})).await.unwrap();
+    let cache = world
+        .cache_is("tools", "told of the missing permission", |status| {
+            conditions::find(&status.conditions, READY)
+                .is_some_and(|ready| ready.message.contains("cannot create resource \"configmaps\""))
+        })
+        .await;
+    let conditions = cache.status.unwrap().conditions;
+    assert_eq!(conditions::kstatus_violation(&conditions), None);
+    let whole = Role {
+        rules: complete,
+        ..narrowed
+    };
+    roles
+        .replace(&name, &PostParams::default(), &whole)
+        .await
+        .unwrap();
+    world.refreshed("tools", "allowed now").await;
     world.cache_becomes("tools", CacheState::Synced).await;
 }
