@@ -104,7 +104,8 @@ pub struct Observed {
 
 impl Observed {
     /// What is known after `step`, which came out as `acted`, without another look: nobody but this cache writes its
-    /// ConfigMaps, and the watch tells if somebody did. None: a look is needed.
+    /// ConfigMaps, and the watch tells if somebody did. None: a look is needed,
+    /// because of a toolkit that failed some parts may be written and others not.
     pub fn after(mut self, step: &Step, acted: &Acted) -> Option<Self> {
         match (step, acted) {
             (Step::Begin, Acted::Done) => {}
@@ -116,11 +117,10 @@ impl Observed {
                     stopped: None,
                     ..
                 },
-            ) => {
+            ) if failed.is_empty() => {
                 let is_old = |held: &Held| written.iter().any(|new| new.name == held.name);
                 self.held.retain(|held| !is_old(held));
                 self.held.extend(written.iter().cloned());
-                self.failed.extend(failed.clone());
             }
             (Step::WriteManifest(manifest), Acted::Done) => {
                 self.manifest = Some(manifest.clone());
