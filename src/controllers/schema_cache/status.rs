@@ -27,6 +27,8 @@ const MAX_TOOLKITS_BYTES: usize = 3072;
 const OVERHEAD: usize = 80;
 /// Most breaking changes that status names.
 const MAX_BREAKING: usize = 10;
+/// Most failing toolkits that a condition names.
+const MAX_NAMED: usize = 5;
 /// Longest text about a toolkit or a change, in bytes.
 const MAX_TEXT: usize = 120;
 /// Reason of a toolkit whose tools changed.
@@ -276,26 +278,24 @@ pub fn worst(failed: &BTreeMap<String, Failure>) -> Option<Failure> {
         Class::Stalled => 2,
     };
     let (_, failure) = failed.iter().min_by_key(|(_, failure)| rank(failure))?;
-    let names: Vec<String> = failed
-        .iter()
-        .take(5)
-        .map(|(slug, failure)| format!("{slug} ({})", failure.reason.as_str()))
-        .collect();
-    let more = failed.len().saturating_sub(names.len());
-    let mut message = match failed.len() {
-        1 => failed.values().map(|failure| failure.message.clone()).collect(),
-        several => format!(
-            "{several} toolkits could not be brought up to date: {}",
-            names.join(", ")
-        ),
+    let message = match failed.iter().next() {
+        Some((slug, only)) if failed.len() == 1 => format!("{slug}: {}", only.message),
+        _ => {
+            let named = failed.iter().take(MAX_NAMED);
+            let names: Vec<String> = named
+                .map(|(slug, failure)| format!("{slug} ({})", failure.reason.as_str()))
+                .collect();
+            let more = match failed.len() - names.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!(
+                "{} toolkits could not be brought up to date: {}{more}",
+                failed.len(),
+                names.join(", ")
+            )
+        }
     };
-    if failed.len() == 1
-        && let Some(slug) = failed.keys().next()
-    {
-        message = format!("{slug}: {message}");
-    } else if more > 0 {
-        message = format!("{message} and {more} more");
-    }
     Some(Failure {
         message,
         ..failure.clone()
