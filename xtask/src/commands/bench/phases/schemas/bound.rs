@@ -44,11 +44,12 @@ pub fn at_background(calls: usize) -> Duration {
     let bucket = (usable * 0.1).floor();
     let at_once = bucket * 0.75;
     let per_second = (usable - bucket) / 60.0;
-    // By Composio's own count: what is left of the window must not fall below 27 % of the limit.
-    let per_window = limit * 0.73;
-    let windows = ((number(calls) - 1.0).max(0.0) / per_window).floor();
-    let rest = number(calls) - windows * per_window;
-    Duration::from_secs_f64(windows * 60.0 + ((rest - at_once) / per_second).max(0.0))
+    let by_pace = ((number(calls) - at_once) / per_second).max(0.0);
+    // By Composio's own count: what is left of a window must not fall below 27 % of the limit. At best the first call
+    // comes right before a window ends, and the last right after one began.
+    let windows = (number(calls) / (limit * 0.73)).ceil();
+    let by_windows = (windows - 2.0).max(0.0) * 60.0;
+    Duration::from_secs_f64(by_pace.max(by_windows))
 }
 
 #[cfg(test)]
@@ -84,8 +85,10 @@ mod tests {
         };
         let seconds = calls.least_time(LATENCY).as_secs_f64();
         assert!(
-            (seconds - 60.0 - (542.0 - 144.0) / 28.8 - 0.05).abs() < 0.001,
+            (seconds - (2_002.0 - 144.0) / 28.8 - 0.05).abs() < 0.001,
             "{seconds}"
         );
+        let seconds = at_background(100_000).as_secs_f64();
+        assert!((seconds - 67.0 * 60.0).abs() < 0.001, "{seconds}");
     }
 }
