@@ -121,7 +121,7 @@ async fn fetch(
         observed,
         client,
     };
-    // Between the two lies at most one toolkit: where writing is slow, reading waits.
+    // Between the two lie at most two toolkits: where writing is slow, reading waits.
     let (sender, receiver) = mpsc::channel(0);
     let reading = stream::iter(toolkits.to_vec())
         .take_while(|_| std::future::ready(!halted.load(Ordering::Relaxed) && started.elapsed() < TIME_SLICE))

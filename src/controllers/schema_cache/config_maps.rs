@@ -61,7 +61,7 @@ pub enum Ownership {
 /// A ConfigMap that this cache may write.
 struct Claim {
     metadata: ObjectMeta,
-    /// It was made by this very process, a moment ago.
+    /// It was made by this very process, a moment ago, and there is nothing in it.
     is_empty: bool,
 }
 
@@ -239,8 +239,9 @@ impl ConfigMaps<'_> {
         };
         match self.api.create(&parameters, &empty).await {
             Ok(created) => Ok(Claim {
+                // An admission webhook may have put something in.
+                is_empty: created.data.is_none() && created.binary_data.is_none(),
                 metadata: created.metadata,
-                is_empty: true,
             }),
             // Somebody was quicker.
             Err(kube::Error::Api(status)) if status.code == 409 => Err(conflict(name)),

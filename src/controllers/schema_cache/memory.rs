@@ -26,6 +26,8 @@ pub struct Remembered {
     pub manifest: Option<(String, Manifest)>,
     /// When the last complete sync ended.
     pub checked_at: Option<Timestamp>,
+    /// When something was last found that somebody changed or deleted, and put right.
+    pub repaired_at: Option<Timestamp>,
     /// The sync under way.
     pub sync: Option<Sync>,
 }

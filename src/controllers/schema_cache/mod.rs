@@ -27,7 +27,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use self::config_maps::ConfigMaps;
 use self::observe::Observation;
-use self::observed::Subject;
+use self::observed::{Observed, Subject};
 use self::plan::{Phase, Plan, Step};
 use self::status::{Acted, Cost};
 use super::context::{Context, Owner};
@@ -115,12 +115,17 @@ async fn pass(ctx: &Context, mut object: ComposioSchemaCache) -> Result<(Action,
             api: Api::namespaced(ctx.client.clone(), &owner.namespace),
             owner: &object,
         };
+        let has_looked = known.is_none();
         let observation = match known.take() {
             Some(known) => known,
             None => observe::observe(ctx, &owner, &subject, &config_maps, now).await,
         };
         let observed = &observation.observed;
         let plan = plan::plan(&subject, observed, now);
+        if has_looked && plan.phase != Phase::Keep && plan::needs_repair(&subject, observed) {
+            ctx.schemas
+                .note(&uid, |remembered| remembered.repaired_at = Some(now));
+        }
         let acted = match &plan.step {
             Some(_) if !ctx.leadership.is_current(tokio::time::Instant::now()) => {
                 return Err(Error::NotLeader);
@@ -133,7 +138,7 @@ async fn pass(ctx: &Context, mut object: ComposioSchemaCache) -> Result<(Action,
         };
         applied |= plan.step.is_some();
         let now = Timestamp::now();
-        let cost = remember(ctx, &uid, &plan, &acted, now);
+        let cost = remember(ctx, &uid, observed, &plan, &acted, now);
         let old = subject.status.clone();
         let status = status::next_status(&subject, observed, &plan, &acted, cost, now);
         let phase = status::final_phase(&plan, &acted);
@@ -171,7 +176,14 @@ fn subject_is_slow(acted: &Acted, plan: &Plan) -> bool {
 }
 
 /// Keeps what the next pass of this sync has to know, and tells what the sync has cost so far.
-fn remember(ctx: &Context, uid: &str, plan: &Plan, acted: &Acted, now: Timestamp) -> Cost {
+fn remember(
+    ctx: &Context,
+    uid: &str,
+    observed: &Observed,
+    plan: &Plan,
+    acted: &Acted,
+    now: Timestamp,
+) -> Cost {
     ctx.schemas.note(uid, |remembered| {
         let cost = remembered.sync.as_ref().map_or_else(Cost::default, |sync| Cost {
             started_at: Some(sync.started_at),
@@ -186,7 +198,7 @@ fn remember(ctx: &Context, uid: &str, plan: &Plan, acted: &Acted, now: Timestamp
                 remembered.checked_at = Some(now);
             }
             // What Composio answered is in doubt: the next try asks again.
-            Phase::Failed(_) => remembered.sync = None,
+            Phase::Failed(_) if observed.catalogue.is_some() => remembered.sync = None,
             _ => {}
         }
         cost

@@ -72,6 +72,7 @@ pub async fn observe(
         }
         Some(Err(failure)) => {
             observed.failure.get_or_insert(failure);
+            ctx.schemas.note(subject.uid, |remembered| remembered.sync = None);
         }
         _ => {}
     }
@@ -93,6 +94,7 @@ async fn look_at_all(
 ) -> Result<(), Failure> {
     let remembered = ctx.schemas.recall(subject.uid);
     observed.checked_at = remembered.checked_at;
+    observed.repaired_at = remembered.repaired_at;
     let manifest_name = names::manifest(&subject.spec.output.name_prefix);
     let prefix = format!("{}-", subject.spec.output.name_prefix);
     let found = config_maps.list().await.map_err(|error| Failure::from(&error))?;

@@ -90,6 +90,8 @@ pub struct Observed {
     pub failure: Option<Failure>,
     /// When everything was last found or brought up to date. None: not since the operator started.
     pub checked_at: Option<Timestamp>,
+    /// When a repair last began. None: not since the operator started.
+    pub repaired_at: Option<Timestamp>,
     /// Every ConfigMap of this cache but the manifest.
     pub held: Vec<Held>,
     /// The manifest; None if there is none, or it was damaged.
@@ -121,6 +123,8 @@ impl Observed {
                 let is_old = |held: &Held| written.iter().any(|new| new.name == held.name);
                 self.held.retain(|held| !is_old(held));
                 self.held.extend(written.iter().cloned());
+                // As a list would be: in what order they were done is no matter.
+                self.held.sort_by(|a, b| a.name.cmp(&b.name));
             }
             (Step::WriteManifest(manifest), Acted::Done) => {
                 self.manifest = Some(manifest.clone());

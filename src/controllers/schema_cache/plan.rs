@@ -149,13 +149,13 @@ pub fn refresh_interval(subject: &Subject<'_>) -> Duration {
 
 fn repair_at(observed: &Observed) -> Timestamp {
     observed
-        .checked_at
-        .and_then(|checked| checked.checked_add(REPAIR_PAUSE).ok())
+        .repaired_at
+        .and_then(|repaired| repaired.checked_add(REPAIR_PAUSE).ok())
         .unwrap_or(Timestamp::MIN)
 }
 
 /// Whether somebody changed or deleted what was written.
-fn needs_repair(subject: &Subject<'_>, observed: &Observed) -> bool {
+pub fn needs_repair(subject: &Subject<'_>, observed: &Observed) -> bool {
     let Some(manifest) = &observed.manifest else {
         return subject.status.manifest.is_some();
     };
@@ -180,7 +180,12 @@ pub fn plan(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> Plan 
     if let Some(failure) = &observed.failure {
         // A pass that nobody asked for is no further try.
         if retry::is_early(subject.standing_failure(), now) {
-            return rest();
+            // What could not be seen looks as if it were missing, and may be due for a repair.
+            let plan = rest();
+            let wake = plan
+                .wake
+                .map(|wake| if wake.is_zero() { REPAIR_PAUSE } else { wake });
+            return Plan { wake, ..plan };
         }
         return Plan::rest(Phase::Failed(failure.clone()));
     }

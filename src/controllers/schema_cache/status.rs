@@ -281,8 +281,9 @@ pub fn worst(failed: &BTreeMap<String, Failure>) -> Option<Failure> {
     let message = match failed.iter().next() {
         Some((slug, only)) if failed.len() == 1 => format!("{slug}: {}", only.message),
         _ => {
-            let named = failed.iter().take(MAX_NAMED);
-            let names: Vec<String> = named
+            let names: Vec<String> = failed
+                .iter()
+                .take(MAX_NAMED)
                 .map(|(slug, failure)| format!("{slug} ({})", failure.reason.as_str()))
                 .collect();
             let more = match failed.len() - names.len() {

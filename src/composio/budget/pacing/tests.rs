@@ -252,7 +252,7 @@ proptest! {
 
     /// A server with fixed windows of unknown phase refuses nothing while we are alone, even if calls and answers
     /// take up to a second each and overtake each other, and whatever a predecessor has used of the first window, as
-    /// long as it left what is always kept and may be used cold.
+    /// long as it left what may go out before the first answer.
     #[test]
     fn a_server_with_any_phase_never_refuses_us(
         phase in 0_u64..60_000,

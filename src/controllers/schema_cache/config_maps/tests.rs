@@ -129,3 +129,20 @@ async fn one_of_somebody_else_is_not_touched() {
     assert_eq!(result.unwrap_err().reason, Reason::ConfigMapConflict);
     assert!(calls.iter().all(|call| call.method == "GET"));
 }
+
+/// What an admission webhook adds is seen in the answer: an apply would leave it.
+#[tokio::test]
+async fn what_was_put_in_while_it_was_made_is_taken_out() {
+    let (result, calls) = write_to(false, |call| {
+        let mut map = written().1;
+        if call.body["data"] != json!({ "theirs": null }) {
+            map["data"] = json!({ "theirs": "1" });
+        }
+        (200, map)
+    })
+    .await;
+    assert_eq!(result, Ok(Some("7".to_owned())));
+    let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
+    assert_eq!(methods, ["POST", "PATCH", "PATCH"]);
+    assert_eq!(calls[1].body["metadata"]["resourceVersion"], Value::Null);
+}

@@ -21,6 +21,7 @@ fn an_empty_list_of_auth_configs_is_believed_only_after_some_looks() {
         matches!(decide(&convinced, &observed(&convinced)).step, Some(Step::WriteManifest(m)) if m.toolkits.is_empty())
     );
 }
+
 #[test]
 fn a_sync_is_due_when_something_asks_for_it_and_at_no_other_time() {
     let due =
@@ -60,9 +61,14 @@ fn a_sync_is_due_when_something_asks_for_it_and_at_no_other_time() {
 
     let mut damaged = observed.clone();
     damaged.held[0].damaged = true;
-    damaged.checked_at = Some(at(80));
+    damaged.checked_at = Some(at(99));
+    assert!(
+        due(&calm, &damaged),
+        "what was deleted during a sync comes back at once"
+    );
+    damaged.repaired_at = Some(at(80));
     assert!(due(&calm, &damaged), "a foreign edit");
-    damaged.checked_at = Some(at(95));
+    damaged.repaired_at = Some(at(95));
     assert!(!due(&calm, &damaged), "not in a circle");
 
     let mut suspended = calm.clone();
@@ -76,6 +82,7 @@ fn a_sync_is_due_when_something_asks_for_it_and_at_no_other_time() {
     status["retry"]["nextAttemptAt"] = json!("2026-01-01T00:01:30Z");
     assert!(due(&cache(&spec, &status), &observed), "time to try again");
 }
+
 #[test]
 fn a_missing_manifest_is_repaired() {
     let calm = cache(&json!({}), &synced_status());
@@ -90,6 +97,7 @@ fn a_missing_manifest_is_repaired() {
         Some(Step::WriteManifest(_))
     ));
 }
+
 fn failing(reason: &str, next_attempt_at: Option<i64>) -> Value {
     let mut status = synced_status();
     status["lastSyncTime"] = json!("2025-12-31T00:00:00Z");
@@ -97,6 +105,7 @@ fn failing(reason: &str, next_attempt_at: Option<i64>) -> Value {
         "reason": reason});
     status
 }
+
 /// Found as a pass every 50 ms from the end of the refresh interval to the next try.
 #[test]
 fn while_a_failure_stands_nobody_is_woken_before_its_time() {
@@ -124,20 +133,22 @@ fn while_a_failure_stands_nobody_is_woken_before_its_time() {
         Phase::Failed(_)
     ));
 }
+
 /// Found as an edit that stayed for six hours, because `include` named a toolkit that does not exist.
 #[test]
 fn an_unknown_toolkit_does_not_keep_the_others_from_being_repaired() {
     let calm = cache(&json!({}), &failing("ToolkitNotFound", Some(5000)));
     let mut observed = settled(&calm, &[("github", "g1")]);
-    observed.checked_at = Some(at(80));
+    observed.repaired_at = Some(at(80));
     let due = |observed: &Observed| is_due(&Subject::from(&calm), observed, at(100));
     assert!(!due(&observed));
     observed.held[0].damaged = true;
     assert!(due(&observed));
-    observed.checked_at = Some(at(95));
+    observed.repaired_at = Some(at(95));
     assert!(!due(&observed), "not in a circle");
     assert_eq!(decide(&calm, &observed).wake, Some(Duration::from_secs(5)));
 }
+
 /// Found when the operator was killed early in a sync, and nobody ever heard of a breaking change.
 #[test]
 fn that_a_sync_begins_is_on_record_before_it_changes_anything() {
@@ -150,4 +161,48 @@ fn that_a_sync_begins_is_on_record_before_it_changes_anything() {
     assert_eq!(first.step, Some(Step::Begin));
     assert_eq!(first.phase, Phase::Syncing { done: 0, total: 1 });
     assert_eq!(fetched(&decide(&new, &observed)), ["github"]);
+}
+
+/// Found as a pass every 50 ms: what cannot be listed looked as if it were missing.
+#[test]
+fn config_maps_that_cannot_be_listed_are_no_reason_to_look_all_the_time() {
+    let calm = cache(&json!({}), &failing("ToolkitNotFound", Some(5000)));
+    let refused = Observed {
+        failure: Some(Failure::transient(Reason::KubernetesApi, "no list of ConfigMaps")),
+        ..Observed::default()
+    };
+    let plan = decide(&calm, &refused);
+    assert_eq!(
+        (plan.phase, plan.wake),
+        (Phase::Keep, Some(Duration::from_secs(10)))
+    );
+}
+
+#[test]
+fn what_is_certain_to_be_asked_needs_no_look_at_the_config_maps() {
+    let spec = json!({});
+    let calm = cache(&spec, &synced_status());
+    let wanted = |cache: &ComposioSchemaCache| is_wanted(&Subject::from(cache));
+    assert!(!wanted(&calm), "only the interval or an edit can ask for it");
+    let new = cache(&spec, &json!({}));
+    assert!(wanted(&new), "a new spec");
+    let mut begun = synced_status();
+    begun["progress"] = json!({"startedAt": at(0), "done": 0, "total": 1});
+    assert!(wanted(&cache(&spec, &begun)), "cut off in the middle");
+    assert!(
+        !wanted(&cache(&spec, &failing("ComposioUnavailable", Some(50)))),
+        "a failure stands, whatever its time"
+    );
+    let mut asked = cache(&spec, &failing("ComposioUnavailable", Some(5000)));
+    asked.metadata.annotations = Some(BTreeMap::from([(
+        crate::api::REQUESTED_AT_ANNOTATION.to_owned(),
+        "now".to_owned(),
+    )]));
+    assert!(wanted(&asked), "a request");
+    let mut suspended = new.clone();
+    suspended.spec.suspend = true;
+    assert!(!wanted(&suspended));
+    let mut deleted = new;
+    deleted.metadata.deletion_timestamp = Some(Time(at(1)));
+    assert!(!wanted(&deleted));
 }
