@@ -8,7 +8,7 @@ use composio_operator::api::conditions::{self, READY};
 use composio_sim::{
     Config, Fault, GIANT_TOOLKIT, GeneratedCatalogue, HUGE_TOOL, HUGE_TOOL_TOOLKIT, Release, Rule, Touch,
 };
-use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
@@ -439,4 +439,34 @@ async fn what_the_roles_do_not_allow_is_said_and_tried_again() {
         .unwrap();
     world.refreshed("tools", "allowed now").await;
     world.cache_becomes("tools", CacheState::Synced).await;
+}
+
+/// The sync itself does not notice: the watch tells, and what is missing is written once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_during_a_sync_comes_back() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    let hang = Rule::new(Fault::Hang { before_commit: false }).on("GET", "/toolkits/slack");
+    let hang = world.simulator.inject(hang);
+    let spec = json!({ "toolkits": { "discover": "None", "include": ["github", "reddit", "slack"] } });
+    world.cache("tools", spec).await.unwrap();
+    let maps = world.config_maps();
+    for name in ["schemas-github", "schemas-reddit"] {
+        let filled = |map: Option<&ConfigMap>| map.is_some_and(|map| map.data.is_some());
+        tokio::time::timeout(PATIENCE, await_condition(maps.clone(), name, filled))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    maps.delete("schemas-reddit", &DeleteParams::default())
+        .await
+        .unwrap();
+    world.simulator.release(&hang);
+    world.cache_becomes("tools", CacheState::Synced).await;
+    let is_back = |map: Option<&ConfigMap>| map.is_some_and(|map| map.data.is_some());
+    tokio::time::timeout(PATIENCE, await_condition(maps, "schemas-reddit", is_back))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(read(&world, "schemas-reddit").await.is_some());
 }
