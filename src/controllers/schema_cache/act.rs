@@ -1,13 +1,13 @@
 //! I/O out: runs one step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::channel::mpsc::{self, SendError};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::config_maps::{ConfigMaps, Role};
 use super::observed::{Held, Observed, Subject};
@@ -30,6 +30,9 @@ const READS: usize = 2;
 
 /// Toolkits that are packed and written at the same time, while others are read.
 const WRITES: usize = 2;
+
+/// Toolkits that are in hand at the same time: where writing is slow, two wait for it, and then reading waits.
+const IN_HAND: usize = READS + WRITES + 2;
 
 /// After this time no further toolkit is begun, so that status can tell how far the sync has come.
 const TIME_SLICE: Duration = Duration::from_secs(10);
@@ -88,7 +91,7 @@ async fn write_manifest(
             Role::Manifest,
             None,
             &part,
-            observed.manifest.is_some(),
+            observed.manifest_exists,
             BTreeMap::from([(SETTINGS.to_owned(), subject.settings())]),
         )
         .await
@@ -113,7 +116,6 @@ async fn fetch(
     client: &Client,
 ) -> Acted {
     let started = Instant::now();
-    let halted = AtomicBool::new(false);
     let fetcher = Fetcher {
         ctx,
         config_maps,
@@ -121,26 +123,29 @@ async fn fetch(
         observed,
         client,
     };
-    // Between the two lie at most two toolkits: where writing is slow, reading waits.
-    let (sender, receiver) = mpsc::channel(0);
-    let reading = stream::iter(toolkits.to_vec())
-        .take_while(|_| std::future::ready(!halted.load(Ordering::Relaxed) && started.elapsed() < TIME_SLICE))
-        .map(|wanted| fetcher.read(wanted))
-        .buffer_unordered(READS)
-        .forward(sender);
-    let mut tally = Tally::default();
-    let writing = receiver
-        .map(|read| fetcher.store(read))
-        .buffer_unordered(WRITES)
-        .for_each(|(wanted, stored)| {
-            if tally.count(&wanted, stored) {
-                halted.store(true, Ordering::Relaxed);
-            }
-            std::future::ready(())
-        });
-    // Reading ends with an error only if writing has ended before, which it does not.
-    let (_, ()) = futures::join!(reading, writing);
-    tally.acted()
+    let tally = Mutex::new(Tally::default());
+    let (reads, writes) = (Semaphore::new(READS), Semaphore::new(WRITES));
+    let (fetcher, tally, reads, writes) = (&fetcher, &tally, &reads, &writes);
+    let is_over = || started.elapsed() >= TIME_SLICE || lock(tally).stopped.is_some();
+    stream::iter(toolkits.to_vec())
+        .for_each_concurrent(IN_HAND, |wanted| async move {
+            let answer = {
+                let _slot = reads.acquire().await;
+                if is_over() {
+                    return;
+                }
+                fetcher.ask(&wanted).await
+            };
+            let _slot = writes.acquire().await;
+            let stored = fetcher.store(&wanted, answer).await;
+            lock(tally).count(&wanted, stored);
+        })
+        .await;
+    std::mem::take(&mut *lock(tally)).acted()
+}
+
+fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What came of the toolkits so far.
@@ -151,17 +156,17 @@ struct Tally {
     failed: BTreeMap<String, Failure>,
     /// Failures in a row because Composio is down.
     outages: u32,
+    /// Why no further toolkit is begun.
     stopped: Option<Failure>,
 }
 
 impl Tally {
-    /// Counts one. Returns whether no further toolkit is to be begun.
-    fn count(&mut self, wanted: &Wanted, stored: Result<Vec<Held>, Failure>) -> bool {
+    fn count(&mut self, wanted: &Wanted, stored: Result<Vec<Held>, Failure>) {
         let failure = match stored {
             Ok(written) => {
                 self.written.extend(written);
                 (self.done, self.outages) = (self.done + 1, 0);
-                return false;
+                return;
             }
             Err(failure) => failure,
         };
@@ -172,7 +177,7 @@ impl Tally {
         };
         if concerns_all(&failure) || self.outages >= MAX_OUTAGES {
             self.stopped = Some(failure);
-            return true;
+            return;
         }
         tracing::warn!(
             toolkit = wanted.slug,
@@ -181,7 +186,6 @@ impl Tally {
             "toolkit not updated"
         );
         self.failed.insert(wanted.slug.clone(), failure);
-        false
     }
 
     fn acted(self) -> Acted {
@@ -216,12 +220,6 @@ struct Fetcher<'a> {
 type Answer = (ToolkitDetail, Vec<Tool>);
 
 impl Fetcher<'_> {
-    /// Never an error to the stream: what failed is an answer too.
-    async fn read(&self, wanted: Wanted) -> Result<(Wanted, Result<Answer, Failure>), SendError> {
-        let answer = self.ask(&wanted).await;
-        Ok((wanted, answer))
-    }
-
     async fn ask(&self, wanted: &Wanted) -> Result<Answer, Failure> {
         let query = ToolQuery {
             toolkit: wanted.slug.clone(),
@@ -264,17 +262,10 @@ impl Fetcher<'_> {
         Ok((detail, tools.items))
     }
 
-    async fn store(
-        &self,
-        (wanted, answer): (Wanted, Result<Answer, Failure>),
-    ) -> (Wanted, Result<Vec<Held>, Failure>) {
-        let stored = async {
-            let (detail, tools) = answer?;
-            let packed = self.pack(&wanted, detail, tools).await?;
-            self.write(&wanted, packed).await
-        };
-        let stored = stored.await;
-        (wanted, stored)
+    async fn store(&self, wanted: &Wanted, answer: Result<Answer, Failure>) -> Result<Vec<Held>, Failure> {
+        let (detail, tools) = answer?;
+        let packed = self.pack(wanted, detail, tools).await?;
+        self.write(wanted, packed).await
     }
 
     /// Off the runtime's threads: a large toolkit takes a while.

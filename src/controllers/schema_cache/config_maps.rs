@@ -186,7 +186,8 @@ impl ConfigMaps<'_> {
     }
 
     /// Writes one that was just made and that nobody has touched since, so that its content need not come back to be
-    /// looked at. None: somebody has touched it.
+    /// looked at: only an admission webhook for updates could have added something, which stays until the next change. None:
+    /// somebody has touched it.
     async fn fill(&self, map: &ConfigMap, made: &ObjectMeta) -> Result<Option<ObjectMeta>, Failure> {
         let mut untouched = map.clone();
         untouched

@@ -26,7 +26,7 @@ pub struct Remembered {
     pub manifest: Option<(String, Manifest)>,
     /// When the last complete sync ended.
     pub checked_at: Option<Timestamp>,
-    /// When something was last found that somebody changed or deleted, and put right.
+    /// When a sync last began that found something changed or deleted by somebody.
     pub repaired_at: Option<Timestamp>,
     /// The sync under way.
     pub sync: Option<Sync>,

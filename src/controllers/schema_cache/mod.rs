@@ -41,7 +41,8 @@ use crate::telemetry::metrics::{Controller, Outcome};
 /// Field manager of the status.
 pub const FIELD_MANAGER: &str = "composio-operator.dev/composioschemacache";
 
-/// Steps one pass may take: a time slice of fetching, the manifest, what it does not name, and a look at the end.
+/// Steps one pass may take: begin, a time slice of fetching, the manifest, what it does not name, the end; and some again
+/// after a failure.
 const MAX_STEPS: usize = 8;
 
 /// A cache is planned again after this time, in case a change was missed. It costs no remote call.
@@ -122,7 +123,9 @@ async fn pass(ctx: &Context, mut object: ComposioSchemaCache) -> Result<(Action,
         };
         let observed = &observation.observed;
         let plan = plan::plan(&subject, observed, now);
-        if has_looked && plan.phase != Phase::Keep && plan::needs_repair(&subject, observed) {
+        // Later looks of a sync find what it has changed itself.
+        let is_first_look = has_looked && observed.catalogue.is_some() && subject.status.progress.is_none();
+        if is_first_look && plan::needs_repair(&subject, observed) {
             ctx.schemas
                 .note(&uid, |remembered| remembered.repaired_at = Some(now));
         }

@@ -33,7 +33,7 @@ pub struct Observation {
 }
 
 /// ConfigMaps that are read at the same time, if they have to be. Each is in memory as a whole.
-const READS: usize = 8;
+const READ_AT_ONCE: usize = 8;
 
 /// A sync that takes longer asks again what there is.
 const CATALOGUE_FRESH_FOR: Duration = Duration::from_mins(10);
@@ -103,7 +103,7 @@ async fn look_at_all(
         .into_iter()
         .filter(|meta| meta.name_any().starts_with(&prefix));
     let (manifests, toolkits): (Vec<_>, Vec<_>) = ours.partition(|meta| meta.name_any() == manifest_name);
-    let manifest_found = !manifests.is_empty();
+    observed.manifest_exists = !manifests.is_empty();
     for meta in manifests {
         let settings = meta.annotations().get(SETTINGS);
         observed.manifest_is_labelled = settings == Some(&subject.settings())
@@ -113,10 +113,10 @@ async fn look_at_all(
     }
     observed.held = stream::iter(toolkits)
         .map(|meta| held(ctx, subject, config_maps, &remembered, meta))
-        .buffered(READS)
+        .buffered(READ_AT_ONCE)
         .try_collect()
         .await?;
-    if !manifest_found {
+    if !observed.manifest_exists {
         let found = config_maps.api.get_metadata_opt(&manifest_name).await;
         let found = found.map_err(|error| Failure::from(&error))?;
         if found.is_some_and(|found| config_maps.ownership(&found.metadata) == Ownership::Foreign) {

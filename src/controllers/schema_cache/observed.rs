@@ -96,6 +96,8 @@ pub struct Observed {
     pub held: Vec<Held>,
     /// The manifest; None if there is none, or it was damaged.
     pub manifest: Option<Manifest>,
+    /// There is a ConfigMap for the manifest, damaged or not.
+    pub manifest_exists: bool,
     /// The manifest's ConfigMap was written with the settings that hold now; labels are among them.
     pub manifest_is_labelled: bool,
     /// What Composio offers. None: not asked, because no sync is due.
@@ -106,8 +108,8 @@ pub struct Observed {
 
 impl Observed {
     /// What is known after `step`, which came out as `acted`, without another look: nobody but this cache writes its
-    /// ConfigMaps, and the watch tells if somebody did. None: a look is needed,
-    /// because of a toolkit that failed some parts may be written and others not.
+    /// ConfigMaps, and the watch tells if somebody did. None: look again. Of a toolkit that
+    /// failed, some parts may be written and others not.
     pub fn after(mut self, step: &Step, acted: &Acted) -> Option<Self> {
         match (step, acted) {
             (Step::Begin, Acted::Done) => {}
@@ -128,6 +130,7 @@ impl Observed {
             }
             (Step::WriteManifest(manifest), Acted::Done) => {
                 self.manifest = Some(manifest.clone());
+                self.manifest_exists = true;
                 self.manifest_is_labelled = true;
             }
             (Step::Delete { names }, Acted::Done) => {

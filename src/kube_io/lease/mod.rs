@@ -4,7 +4,7 @@
 //! leader stops *by its own clock*, a third of the lease's duration before anybody may take over, whether or not it can
 //! reach the API server. Its loss is final: the process is expected to exit and to contend anew.
 //!
-//! A lease is no fence. A process that is suspended between asking [`Leadership::guard`] and acting acts late; whatever
+//! A lease is no fence. A process that is suspended between asking [`Leadership::is_current`] and acting acts late; whatever
 //! it calls has to stand that. The guard makes it rare.
 
 mod decision;
@@ -171,7 +171,7 @@ impl Leadership {
     }
 
     /// Whether this process leads at `now`, by its own clock: it stays true as long as nobody else can lead. To be asked
-    /// right before each change of something outside this process.
+    /// before what changes something outside this process.
     pub fn is_current(&self, now: Instant) -> bool {
         self.election.as_ref().is_none_or(
             |election| matches!(*election.state.borrow(), State::Leading { until } if now < until),
