@@ -1,12 +1,13 @@
 //! Kubernetes operator for Composio.
 //!
-//! Data flows one way through each controller: observe (I/O) -> plan (pure) -> act (I/O) -> status (pure).
+//! Arrows run one way: `api` (types) <- `runtime` (the frame of all controllers) <- `controllers`. `composio` knows none
+//! of them. In each controller data flows one way, too: observe (I/O) -> plan (pure) -> act (I/O) -> status (pure).
 
 pub mod api;
 pub mod composio;
 pub mod controllers;
-pub mod kube_io;
 pub mod operator;
+pub mod runtime;
 pub mod schemas;
 pub mod settings;
 pub mod telemetry;

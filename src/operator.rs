@@ -11,20 +11,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::api::{ComposioSchemaCache, GROUP, RedditConnection};
-use crate::composio::{CallObserver, ReaderOptions, Registry};
+use crate::composio::{CallObserver, Connections, PollerOptions};
+use crate::controllers::access::{Access, SharedWith};
 use crate::controllers::auth_configs::AuthConfigs;
-use crate::controllers::context::{Context, Requests};
-use crate::controllers::credentials::{Credentials, SharedWith};
 use crate::controllers::reddit_connection::RedditConnections;
-use crate::controllers::run::{self, Namespaces};
-use crate::controllers::schema_cache::SchemaCaches;
-use crate::controllers::schema_cache::memory::Memory;
-use crate::kube_io::crds::{Crd, wait_for_crds};
-use crate::kube_io::events::Publisher;
-use crate::kube_io::lease::{self, Leadership, LeaseConfig};
+use crate::controllers::schema_cache::{SchemaCaches, SyncStates};
+use crate::runtime::crds::{Crd, wait_for_crds};
+use crate::runtime::events::Publisher;
+use crate::runtime::lease::{self, Leadership, LeaseConfig};
+use crate::runtime::wake_ups::WakeUps;
+use crate::runtime::watch::{Namespaces, run as run_controller};
+use crate::runtime::{Clock, Context, Controller};
 use crate::settings::Settings;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::server::{Endpoints, Health, Readiness, Server};
+use crate::telemetry::server::{Endpoints, Gate, Health, Readiness, Server};
 
 /// Environment variable with the operator's own API key. There is no flag for it: flags are visible to every process.
 pub const API_KEY_VARIABLE: &str = "COMPOSIO_API_KEY";
@@ -32,14 +32,14 @@ pub const API_KEY_VARIABLE: &str = "COMPOSIO_API_KEY";
 /// How long others wait for a leader that stopped renewing its Lease; client-go's default.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// A task beats this often; the process counts as dead after [`HEARTBEAT_MAX_AGE`] without a beat.
+/// How often the process shows that it is alive; it counts as dead after [`HEARTBEAT_MAX_AGE`] without that.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const HEARTBEAT_MAX_AGE: Duration = Duration::from_mins(1);
 
 /// Runs until SIGTERM or Ctrl-C, or until the leadership is lost.
 ///
 /// # Errors
-/// A setting that cannot be used, no way to the cluster, or a lost leadership.
+/// A setting that cannot be used, no configuration of a cluster, or a lost leadership.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let shutdown = watch_signals()?;
     settings
@@ -65,14 +65,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         composio = settings.composio_base_url,
         "composio-operator starts"
     );
-    let server = tokio::spawn(server.serve(ends(shutdown.clone())));
-    let beating = tokio::spawn(beat(health));
+    let server = tokio::spawn(server.serve(cancelled(shutdown.clone())));
+    let heartbeat_task = tokio::spawn(heartbeat(health));
 
     let outcome = tokio::select! {
         outcome = work(&settings, &metrics, &readiness, &started, shutdown.clone()) => outcome,
-        () = abandons(shutdown.clone()) => Ok(()),
+        () = force_exit(shutdown.clone()) => Ok(()),
     };
-    beating.abort();
+    heartbeat_task.abort();
     if outcome.is_ok() {
         server
             .await
@@ -87,73 +87,65 @@ async fn work(
     settings: &Settings,
     metrics: &Metrics,
     readiness: &Readiness,
-    started: &crate::telemetry::server::Gate,
+    started: &Gate,
     shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let mut config = kube::Config::infer()
-        .await
-        .context("no way to a cluster: set KUBECONFIG, or run in a Pod with a service account")?;
-    // Every pass has its own time limit and its own way to try again.
+    let mut config = kube::Config::infer().await.context(
+        "no Kubernetes configuration found: set KUBECONFIG, or run in a Pod with a service account",
+    )?;
+    // Every reconcile has its own time limit and its own way to try again.
     config.default_retry = false;
     let client =
         kube::Client::try_from(config.clone()).context("the cluster's configuration cannot be used")?;
     started.open();
 
-    let connections_served = served::<RedditConnection>(&client, metrics, readiness, shutdown.clone());
-    let caches_served = served::<ComposioSchemaCache>(&client, metrics, readiness, shutdown.clone());
+    let connections_served = crd_served::<RedditConnection>(&client, metrics, readiness, shutdown.clone());
+    let caches_served = crd_served::<ComposioSchemaCache>(&client, metrics, readiness, shutdown.clone());
 
-    let leadership = lead(settings, metrics, config, shutdown.clone()).await?;
+    let leadership = acquire_lease(settings, metrics, config, shutdown.clone()).await?;
     let Some(leadership) = leadership else {
         return Ok(());
     };
 
-    let namespaces = Namespaces::from_names(&settings.watch_namespaces);
-    let (wakes, scopes) = run::scopes(&namespaces);
-    let observer: Arc<dyn CallObserver> = Arc::new(Observer(metrics.clone()));
-    let composio = Registry::new(
-        settings.client_options(),
-        ReaderOptions::default(),
-        observer,
-        Arc::new(move |owner| wakes.wake(owner)),
-    )
-    .context("the settings for Composio cannot be used")?;
-    let own_key = std::env::var(API_KEY_VARIABLE)
-        .ok()
-        .filter(|key| !key.trim().is_empty());
-    let own_key = own_key.map(|key| SecretString::from(key.trim().to_owned()));
+    let wake_ups = WakeUps::default();
+    let access = Arc::new(access(settings, client.clone(), metrics, &wake_ups)?);
     let reporter = Reporter {
         controller: format!("{GROUP}/{}", env!("CARGO_PKG_NAME")),
         instance: Some(settings.instance()),
     };
-    let shared_with = SharedWith::from_names(&settings.shared_key_namespaces);
-    let ctx = Arc::new(Context {
-        credentials: Credentials::new(client.clone(), own_key, shared_with),
+    let cx = Arc::new(Context {
         events: Publisher::new(client.clone(), reporter, metrics.clone()),
         client,
-        composio,
-        auth_configs: AuthConfigs::default(),
-        toolkit_version: settings.reddit_toolkit_version.clone(),
-        requests: Requests::default(),
-        schemas: Memory::default(),
         metrics: metrics.clone(),
         leadership: leadership.clone(),
-        pass_timeout: settings.reconcile_timeout,
+        wake_ups,
+        reconcile_timeout: settings.reconcile_timeout,
+        clock: Clock::system(),
     });
-    let concurrency = settings.concurrency;
-    let connections = async {
-        connections_served.await?;
-        run::run::<RedditConnections>(Arc::clone(&ctx), scopes, concurrency, readiness, shutdown.clone())
-            .await;
-        anyhow::Ok(())
+    let connections = RedditConnections {
+        access: Arc::clone(&access),
+        auth_configs: AuthConfigs::default(),
+        toolkit_version: settings.reddit_toolkit_version.clone(),
     };
-    let caches = async {
-        caches_served.await?;
-        let scopes = run::quiet_scopes(&namespaces);
-        run::run::<SchemaCaches>(Arc::clone(&ctx), scopes, concurrency, readiness, shutdown.clone()).await;
-        anyhow::Ok(())
+    let caches = SchemaCaches {
+        access,
+        states: SyncStates::default(),
+    };
+    let controllers = async {
+        tokio::try_join!(
+            serve(
+                connections,
+                connections_served,
+                &cx,
+                settings,
+                readiness,
+                &shutdown
+            ),
+            serve(caches, caches_served, &cx, settings, readiness, &shutdown),
+        )
     };
     tokio::select! {
-        ended = async { tokio::try_join!(connections, caches) } => ended.map(drop)?,
+        ended = controllers => ended.map(drop)?,
         loss = leadership.lost() => anyhow::bail!("{loss}; another replica may lead now, so this one stops"),
     }
     leadership.release().await;
@@ -161,9 +153,55 @@ async fn work(
     Ok(())
 }
 
+/// The way of all objects to Composio.
+fn access(
+    settings: &Settings,
+    client: kube::Client,
+    metrics: &Metrics,
+    wake_ups: &WakeUps,
+) -> anyhow::Result<Access> {
+    let observer: Arc<dyn CallObserver> = Arc::new(Observer(metrics.clone()));
+    let wake_ups = wake_ups.clone();
+    let connections = Connections::new(
+        settings.client_options(),
+        PollerOptions::default(),
+        observer,
+        Arc::new(move |key| wake_ups.wake(key)),
+    )
+    .context("the settings for Composio cannot be used")?;
+    let own_key = std::env::var(API_KEY_VARIABLE).ok();
+    let own_key = own_key.filter(|key| !key.trim().is_empty());
+    let own_key = own_key.map(|key| SecretString::from(key.trim().to_owned()));
+    let shared_with = SharedWith::from_names(&settings.shared_key_namespaces);
+    Ok(Access::new(client, Arc::new(connections), own_key, shared_with))
+}
+
+/// Runs a controller once its CRD is served.
+async fn serve<C: Controller>(
+    controller: C,
+    crd_served: impl Future<Output = anyhow::Result<()>>,
+    cx: &Arc<Context>,
+    settings: &Settings,
+    readiness: &Readiness,
+    shutdown: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    crd_served.await?;
+    let namespaces = Namespaces::from_names(&settings.watch_namespaces);
+    run_controller(
+        Arc::new(controller),
+        Arc::clone(cx),
+        &namespaces,
+        settings.concurrency,
+        readiness,
+        shutdown.clone(),
+    )
+    .await;
+    Ok(())
+}
+
 /// Waits until the API server serves a resource, or until the operator is asked to stop. Each controller waits for its
 /// own: an installation that lacks one resource still has the others.
-fn served<K: Resource<DynamicType = ()>>(
+fn crd_served<K: Resource<DynamicType = ()>>(
     client: &kube::Client,
     metrics: &Metrics,
     readiness: &Readiness,
@@ -188,7 +226,7 @@ fn served<K: Resource<DynamicType = ()>>(
         });
         tokio::select! {
             served = served => served?,
-            () = ends(shutdown) => return anyhow::Ok(()),
+            () = cancelled(shutdown) => return anyhow::Ok(()),
         }
         metrics.crd_missing(&name, false);
         gate.open();
@@ -202,7 +240,7 @@ fn served<K: Resource<DynamicType = ()>>(
 }
 
 /// Waits for the Lease; None if the operator was asked to stop first.
-async fn lead(
+async fn acquire_lease(
     settings: &Settings,
     metrics: &Metrics,
     config: kube::Config,
@@ -227,7 +265,7 @@ async fn lead(
     };
     tokio::select! {
         acquired = leadership.acquired() => acquired?,
-        () = ends(shutdown) => {
+        () = cancelled(shutdown) => {
             leadership.release().await;
             return Ok(None);
         }
@@ -259,19 +297,20 @@ fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
     Ok(receiver)
 }
 
-async fn ends(mut shutdown: watch::Receiver<bool>) {
+async fn cancelled(mut shutdown: watch::Receiver<bool>) {
     // An error means that the sender is gone, which is an end as well.
     let _ = shutdown.wait_for(|down| *down).await;
 }
 
-/// Longest time a stop may take: passes under way are cut off then, and go on where status says after the next start.
-async fn abandons(shutdown: watch::Receiver<bool>) {
-    ends(shutdown).await;
+/// Longest time a stop may take: reconciles under way are cut off then, and go on where the status says after the next
+/// start.
+async fn force_exit(shutdown: watch::Receiver<bool>) {
+    cancelled(shutdown).await;
     tokio::time::sleep(Duration::from_secs(20)).await;
-    tracing::warn!("passes under way did not end in time");
+    tracing::warn!("reconciles under way did not end in time");
 }
 
-async fn beat(health: Health) {
+async fn heartbeat(health: Health) {
     let mut interval = tokio::time::interval(HEARTBEAT);
     loop {
         interval.tick().await;

@@ -7,8 +7,9 @@ use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
-use super::{RetryStatus, SecretKeyRef};
+use super::common::{RetryStatus, SecretKeyRef, managed_fields};
 
 /// Condition: every tool of every wanted toolkit is cached, at the version that is wanted.
 pub const COMPLETE: &str = "Complete";
@@ -329,8 +330,11 @@ pub struct ComposioSchemaCacheStatus {
 }
 
 /// Where the cache stands.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, Hash, IntoStaticStr, JsonSchema, PartialEq, Serialize, VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum CacheState {
     /// Schemas are being read.
     Syncing,
@@ -342,20 +346,7 @@ pub enum CacheState {
     Failed,
 }
 
-impl CacheState {
-    /// Every state.
-    pub const ALL: [Self; 4] = [Self::Syncing, Self::Synced, Self::Degraded, Self::Failed];
-
-    /// The spelling used in status and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Syncing => "syncing",
-            Self::Synced => "synced",
-            Self::Degraded => "degraded",
-            Self::Failed => "failed",
-        }
-    }
-}
+managed_fields!(ComposioSchemaCacheSpec, ComposioSchemaCacheStatus, CacheState);
 
 /// How far a sync has come.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]

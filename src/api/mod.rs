@@ -1,15 +1,15 @@
 //! The custom resources: types, validation rules and conditions. Plain data, no client, no async.
 
+pub mod common;
 pub mod composio_schema_cache;
 pub mod conditions;
+pub mod reason;
 pub mod reddit_connection;
-mod retry;
-mod secret_ref;
 
+pub use common::{REQUESTED_AT_ANNOTATION, RetryStatus, SecretKeyRef, request_token};
 pub use composio_schema_cache::{ComposioSchemaCache, ComposioSchemaCacheSpec, ComposioSchemaCacheStatus};
+pub use reason::Reason;
 pub use reddit_connection::{RedditConnection, RedditConnectionSpec, RedditConnectionStatus};
-pub use retry::RetryStatus;
-pub use secret_ref::SecretKeyRef;
 
 use kube::CustomResourceExt;
 
@@ -18,21 +18,6 @@ pub const GROUP: &str = "composio-operator.dev";
 
 /// Version served and stored.
 pub const VERSION: &str = "v1alpha1";
-
-/// Annotation that asks for work now. Any token that differs from `status.lastHandledRequestAt` is a request.
-pub const REQUESTED_AT_ANNOTATION: &str = "composio-operator.dev/requested-at";
-
-/// Longest request token that is kept as it is, in bytes.
-const MAX_REQUEST_TOKEN: usize = 256;
-
-/// The request token of an object. One that is too long for a status stands there as its hash.
-pub fn request_token(object: &impl kube::ResourceExt) -> Option<std::borrow::Cow<'_, str>> {
-    let token = object.annotations().get(REQUESTED_AT_ANNOTATION)?;
-    if token.len() <= MAX_REQUEST_TOKEN {
-        return Some(token.into());
-    }
-    Some(crate::schemas::sha256_hex([token.as_bytes()]).into())
-}
 
 /// Label on everything the operator creates, as recommended by Kubernetes.
 /// See <https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>.

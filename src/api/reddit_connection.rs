@@ -5,8 +5,9 @@ use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
-use super::{RetryStatus, SecretKeyRef};
+use super::common::{RetryStatus, SecretKeyRef, managed_fields};
 
 /// Condition: the account is ACTIVE at Composio.
 pub const CONNECTED: &str = "Connected";
@@ -353,8 +354,11 @@ pub struct RedditConnectionStatus {
 }
 
 /// Where the connection stands.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, Hash, IntoStaticStr, JsonSchema, PartialEq, Serialize, VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum ConnectionState {
     /// A person has to finish the link.
     Pending,
@@ -366,20 +370,7 @@ pub enum ConnectionState {
     Error,
 }
 
-impl ConnectionState {
-    /// Every state, in the order of the life cycle.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Connected, Self::Disconnected, Self::Error];
-
-    /// The spelling used in status and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Connected => "connected",
-            Self::Disconnected => "disconnected",
-            Self::Error => "error",
-        }
-    }
-}
+managed_fields!(RedditConnectionSpec, RedditConnectionStatus, ConnectionState);
 
 /// The link that waits for a person. Its `Debug` output leaves the link itself out.
 #[derive(Clone, Deserialize, KubeSchema, PartialEq, Serialize)]

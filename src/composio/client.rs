@@ -8,12 +8,12 @@ use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-use super::account::{
-    Account, AccountQuery, AccountStatus, AuthConfig, Deletion, ExecuteRequest, Link, LinkRequest, ToolResult,
-};
 use super::budget::{Budget, Priority};
 use super::catalogue::{Tool, ToolQuery, ToolkitDetail, ToolkitSummary};
-use super::pages::{List, Listing, PAGE_SIZE, read};
+use super::list::{List, Listing, PAGE_SIZE, read};
+use super::model::{
+    Account, AccountQuery, AccountStatus, AuthConfig, Deletion, ExecuteRequest, Link, LinkRequest, ToolResult,
+};
 use super::transport::{Call, Failure, Transport, http_client};
 use super::{ClientOptions, Error, wire};
 
@@ -23,7 +23,7 @@ const TOOL_ERROR_LIMIT: usize = 1000;
 /// Items per page of toolkits and of tools: the most that these endpoints give.
 const CATALOGUE_PAGE_SIZE: &str = "1000";
 
-/// Is told about every request that was sent and every budget that was reported. For metrics.
+/// Is reported about every request that was sent and every budget that was reported. For metrics.
 pub trait CallObserver: Send + Sync {
     /// A request ended; `outcome` is `ok` or [`Error::outcome`]. Quick retries are requests of their own.
     fn call(&self, operation: &'static str, outcome: &'static str, elapsed: Duration);
@@ -84,13 +84,13 @@ impl Client {
 
     /// Composio answered 401 within the last five minutes, and nothing has succeeded since: that answer, and how long
     /// it still counts. Calls are not held back by it; callers ask first.
-    pub fn rejection(&self) -> Option<(Error, Duration)> {
-        self.0.rejection()
+    pub fn unauthorized_since(&self) -> Option<(Error, Duration)> {
+        self.0.unauthorized_since()
     }
 
     /// Forgets the rejection, so that the key is tried again.
-    pub fn forgive(&self) {
-        self.0.set_rejection(None);
+    pub fn clear_unauthorized(&self) {
+        self.0.set_unauthorized(None);
     }
 
     /// All auth configs of one toolkit, the disabled ones included.
@@ -132,7 +132,10 @@ impl Client {
         };
         let mut listing = read(&self.0, priority, &list).await?;
         let read = listing.items.len();
-        let all = listing.promised.unwrap_or(0).max(read + listing.skipped.len());
+        let all = listing
+            .reported_total
+            .unwrap_or(0)
+            .max(read + listing.skipped.len());
         if read < all {
             return Err(Error::Decode {
                 message: format!("only {read} of {all} auth configs can be read"),
@@ -417,7 +420,7 @@ impl Client {
 
 /// Composio itself says that the object does not exist.
 fn is_gone(failure: &Failure) -> bool {
-    failure.error.is_not_found() && failure.plausible
+    failure.error.is_not_found() && failure.from_composio
 }
 
 /// A success status with a body that says no.

@@ -126,7 +126,7 @@ impl Error {
             if message.contains("Alias") && message.contains("already in use"))
     }
 
-    /// The request may have had its effect although no usable answer came: the caller must look before it repeats.
+    /// The request may have had its effect although no usable answer came: the caller must poll before it repeats.
     pub fn answer_unknown(&self) -> bool {
         match self {
             Self::Http { status, .. } => *status == 408 || *status >= 500,

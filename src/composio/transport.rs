@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::budget::{Budget, Permit, Priority, RateHeaders};
 use super::scrub::{MESSAGE_LIMIT, excerpt, plain_text, scrub};
-use super::wire::{Unreadable, complaint};
+use super::wire::{Unreadable, error_body};
 use super::{CallObserver, ClientOptions, Error};
 
 /// Bodies are kept in memory whole; the largest legitimate ones, pages of tool schemas, stay far below.
@@ -42,7 +42,7 @@ pub(super) struct Failure {
     /// Another try at once may succeed.
     quick: bool,
     /// The body can be Composio's own: not an HTML page of something in between.
-    pub plausible: bool,
+    pub from_composio: bool,
 }
 
 impl Failure {
@@ -50,7 +50,7 @@ impl Failure {
         Self {
             error,
             quick,
-            plausible: false,
+            from_composio: false,
         }
     }
 }
@@ -90,7 +90,7 @@ pub(super) struct Transport {
     pub(super) budget: Budget,
     observer: Arc<dyn CallObserver>,
     /// The 401 that Composio answered last, and when.
-    rejection: Mutex<Option<(Instant, Error)>>,
+    unauthorized_since: Mutex<Option<(Instant, Error)>>,
 }
 
 impl fmt::Debug for Transport {
@@ -123,7 +123,7 @@ impl Transport {
             header,
             budget,
             observer,
-            rejection: Mutex::new(None),
+            unauthorized_since: Mutex::new(None),
         })
     }
 
@@ -155,18 +155,23 @@ impl Transport {
     }
 
     /// The 401 of the last five minutes, unless something succeeded or was forgiven since.
-    pub(super) fn rejection(&self) -> Option<(Error, Duration)> {
-        let rejection = self.rejection.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, error) = rejection.as_ref()?;
+    pub(super) fn unauthorized_since(&self) -> Option<(Error, Duration)> {
+        let unauthorized_since = self
+            .unauthorized_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (since, error) = unauthorized_since.as_ref()?;
         let left = REJECTION
             .checked_sub(since.elapsed())
             .filter(|left| !left.is_zero())?;
         Some((error.clone(), left))
     }
 
-    pub(super) fn set_rejection(&self, error: Option<Error>) {
-        *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) =
-            error.map(|error| (Instant::now(), error));
+    pub(super) fn set_unauthorized(&self, error: Option<Error>) {
+        *self
+            .unauthorized_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = error.map(|error| (Instant::now(), error));
     }
 
     /// Makes a call and decodes its answer. What may be repeated is tried up to three times in quick succession.
@@ -206,8 +211,10 @@ impl Transport {
             .map_or("ok", |failure| failure.error.outcome());
         self.observer.call(call.operation, outcome, started.elapsed());
         match &result {
-            Ok(_) => self.set_rejection(None),
-            Err(Failure { error, .. }) if error.is_unauthorized() => self.set_rejection(Some(error.clone())),
+            Ok(_) => self.set_unauthorized(None),
+            Err(Failure { error, .. }) if error.is_unauthorized() => {
+                self.set_unauthorized(Some(error.clone()))
+            }
             Err(Failure { error, .. }) => {
                 tracing::debug!(operation = call.operation, outcome, %error, "call failed");
             }
@@ -302,8 +309,8 @@ impl Transport {
         request_id: Option<String>,
         retry_after: Option<Duration>,
     ) -> Failure {
-        let complaint = complaint(body);
-        let message = match &complaint.message {
+        let error_body = error_body(body);
+        let message = match &error_body.message {
             Some(message) => self.clean(message, MESSAGE_LIMIT),
             None => self.clean(
                 plain_text(&String::from_utf8_lossy(body)),
@@ -318,17 +325,17 @@ impl Transport {
         let label = |text: Option<String>| text.map(|text| self.clean(&text, 80));
         let error = Error::Http {
             status: status.as_u16(),
-            code: label(complaint.code),
-            slug: label(complaint.slug),
+            code: label(error_body.code),
+            slug: label(error_body.slug),
             message,
-            request_id: label(complaint.request_id.or(request_id)),
+            request_id: label(error_body.request_id.or(request_id)),
             retry_after,
         };
         let quick = matches!(status.as_u16(), 408 | 502 | 503 | 504);
         Failure {
             error,
             quick,
-            plausible: complaint.plausible,
+            from_composio: error_body.from_composio,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The auth configs of a project, remembered for a moment: a thousand new objects ask the same question.
+//! The auth configs of a project, kept for a moment: a thousand new objects ask for the same list.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::context::Owner;
 use crate::composio::{AuthConfig, Connection, Error, Priority};
+use crate::runtime::wake_ups::ObjectKey;
 
 /// Short, so that an auth config made a moment ago is found soon.
 const FRESH_FOR: Duration = Duration::from_secs(15);
@@ -18,7 +18,7 @@ const KEPT_FOR: Duration = Duration::from_mins(5);
 type Key = (String, &'static str);
 type Slot = Arc<Mutex<Option<Answer>>>;
 
-/// How a listing ended, and when.
+/// How a list ended, and when.
 struct Answer {
     at: Instant,
     outcome: Result<Vec<AuthConfig>, Error>,
@@ -29,10 +29,10 @@ struct Answer {
 pub struct AuthConfigs(Mutex<HashMap<Key, (Instant, Slot)>>);
 
 impl AuthConfigs {
-    /// Every auth config of `toolkit`. Callers at the same time share one listing, and its failure too.
+    /// Every auth config of `toolkit`. Callers at the same time share one list, and its failure too.
     pub async fn of(
         &self,
-        connection: &Connection<Owner>,
+        connection: &Connection<ObjectKey>,
         toolkit: &'static str,
     ) -> Result<Vec<AuthConfig>, Error> {
         let asked_at = Instant::now();

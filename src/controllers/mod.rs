@@ -1,13 +1,6 @@
-//! One folder per resource, with the same five files each, and what they share.
+//! One folder for each resource, and what their controllers share: the way from an object to Composio.
 
-pub mod announcement;
+pub mod access;
 pub mod auth_configs;
-pub mod connect;
-pub mod context;
-pub mod credentials;
-pub mod driver;
-pub mod failure;
 pub mod reddit_connection;
-pub mod retry;
-pub mod run;
 pub mod schema_cache;

@@ -3,54 +3,30 @@
 //! The names, all with the prefix `composio_operator_`, are part of the operator's interface; dashboards and alerts
 //! read them. Label values are enums or `&'static str`: no name, id or message of an object ever becomes a label.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use strum::IntoStaticStr;
 
 use super::process::ProcessCollector;
 
-/// Upper bounds, in seconds, for one reconcile. A pass that finds nothing to do reads caches only and takes well below
-/// 1 ms; one status write takes 5 to 25 ms; a remote call 50 ms to a few seconds; the end is past every pass's timeout.
+/// Upper bounds, in seconds, for one reconcile. A reconcile that finds nothing to do reads caches only and takes well below
+/// 1 ms; one status write takes 5 to 25 ms; a remote call 50 ms to a few seconds; the end is past every timeout.
 const RECONCILE_BUCKETS: [f64; 11] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0];
 
 /// Upper bounds, in seconds, for one call to Composio: doubling from a nearby, fast answer to the request timeout of 30 s.
 const CALL_BUCKETS: [f64; 11] = [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 30.0];
 
-/// The controllers, as the label `controller` names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Controller {
-    /// `redditconnection`
-    RedditConnection,
-    /// `channelsync`
-    ChannelSync,
-    /// `syncschedule`
-    SyncSchedule,
-    /// `composioschemacache`
-    ComposioSchemaCache,
-}
-
-impl Controller {
-    /// The label value: the kind in lower case.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RedditConnection => "redditconnection",
-            Self::ChannelSync => "channelsync",
-            Self::SyncSchedule => "syncschedule",
-            Self::ComposioSchemaCache => "composioschemacache",
-        }
-    }
-}
-
 /// How one reconcile ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Outcome {
     /// Something was changed, here or at Composio.
     Applied,
@@ -66,77 +42,40 @@ pub enum Outcome {
     Abandoned,
 }
 
-impl Outcome {
-    /// The label value: the variant in lower case.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Unchanged => "unchanged",
-            Self::Waiting => "waiting",
-            Self::Failed => "failed",
-            Self::Stalled => "stalled",
-            Self::Abandoned => "abandoned",
-        }
-    }
-}
-
 /// What became of an event that a controller wanted to publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum EventOutcome {
     /// A new event was written.
-    Filed,
+    Created,
     /// The count of an event that is already there was raised.
-    Counted,
+    Updated,
     /// A repetition that is only remembered: the count is written with a later one.
-    Held,
+    Suppressed,
     /// The API server did not take it.
     Failed,
 }
 
-impl EventOutcome {
-    /// The label value: the variant in lower case.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Filed => "filed",
-            Self::Counted => "counted",
-            Self::Held => "held",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-macro_rules! label_by_as_str {
-    ($($label:ty),+) => {$(
-        impl EncodeLabelValue for $label {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-                EncodeLabelValue::encode(&self.as_str(), encoder)
-            }
-        }
-    )+};
-}
-
-label_by_as_str!(Controller, Outcome, EventOutcome);
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReconcileLabels {
-    controller: Controller,
-    outcome: Outcome,
+    controller: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ControllerLabels {
-    controller: Controller,
+    controller: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FailureLabels {
-    controller: Controller,
+    controller: &'static str,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
-    controller: Controller,
+    controller: &'static str,
     state: &'static str,
 }
 
@@ -158,7 +97,7 @@ struct CrdLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
-    outcome: EventOutcome,
+    outcome: &'static str,
 }
 
 /// Every metric of the operator. Cheap to clone: all clones count into the same numbers.
@@ -243,7 +182,7 @@ impl Metrics {
     }
 
     /// Starts the clock of one reconcile.
-    pub fn reconcile(&self, controller: Controller) -> ReconcileTimer {
+    pub fn reconcile(&self, controller: &'static str) -> ReconcileTimer {
         ReconcileTimer {
             metrics: self.clone(),
             controller,
@@ -253,7 +192,7 @@ impl Metrics {
     }
 
     /// Counts one failure under its closed, `PascalCase` reason.
-    pub fn failure(&self, controller: Controller, reason: &'static str) {
+    pub fn failure(&self, controller: &'static str, reason: &'static str) {
         self.failures
             .get_or_create(&FailureLabels { controller, reason })
             .inc();
@@ -274,7 +213,7 @@ impl Metrics {
     }
 
     /// Shows how many objects of a controller are in a state. A state that emptied is set to 0 by the same call.
-    pub fn objects(&self, controller: Controller, state: &'static str, count: usize) {
+    pub fn objects(&self, controller: &'static str, state: &'static str, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.objects
             .get_or_create(&StateLabels { controller, state })
@@ -296,7 +235,11 @@ impl Metrics {
 
     /// Counts what became of one event.
     pub fn event(&self, outcome: EventOutcome) {
-        self.events.get_or_create(&EventLabels { outcome }).inc();
+        self.events
+            .get_or_create(&EventLabels {
+                outcome: outcome.into(),
+            })
+            .inc();
     }
 }
 
@@ -313,7 +256,7 @@ fn saturate(number: u64) -> i64 {
 #[must_use = "dropped at once, it records an abandoned reconcile"]
 pub struct ReconcileTimer {
     metrics: Metrics,
-    controller: Controller,
+    controller: &'static str,
     started: Instant,
     outcome: Outcome,
 }
@@ -332,7 +275,10 @@ impl Drop for ReconcileTimer {
         } = *self;
         self.metrics
             .reconciles
-            .get_or_create(&ReconcileLabels { controller, outcome })
+            .get_or_create(&ReconcileLabels {
+                controller,
+                outcome: outcome.into(),
+            })
             .inc();
         let elapsed = self.started.elapsed().as_secs_f64();
         self.metrics
@@ -360,16 +306,14 @@ mod tests {
     #[test]
     fn every_family_appears_under_its_documented_name() {
         let (metrics, registry) = Metrics::new();
-        metrics
-            .reconcile(Controller::RedditConnection)
-            .finish(Outcome::Applied);
-        metrics.failure(Controller::ChannelSync, "RateLimited");
+        metrics.reconcile("redditconnection").finish(Outcome::Applied);
+        metrics.failure("channelsync", "RateLimited");
         metrics.composio_call("list_accounts", "ok", Duration::from_millis(60));
         metrics.budget(2000, u64::MAX);
-        metrics.objects(Controller::SyncSchedule, "active", 3);
+        metrics.objects("syncschedule", "active", 3);
         metrics.leader(true);
         metrics.crd_missing("redditconnections.composio-operator.dev", true);
-        metrics.event(EventOutcome::Held);
+        metrics.event(EventOutcome::Suppressed);
         for line in [
             r#"composio_operator_reconcile_total{controller="redditconnection",outcome="applied"} 1"#,
             r#"composio_operator_reconcile_duration_seconds_count{controller="redditconnection"} 1"#,
@@ -382,7 +326,7 @@ mod tests {
             r#"composio_operator_objects{controller="syncschedule",state="active"} 3"#,
             "composio_operator_leader 1",
             r#"composio_operator_crd_missing{crd="redditconnections.composio-operator.dev"} 1"#,
-            r#"composio_operator_events_total{outcome="held"} 1"#,
+            r#"composio_operator_events_total{outcome="suppressed"} 1"#,
             concat!(
                 r#"composio_operator_build_info{version=""#,
                 env!("CARGO_PKG_VERSION"),
@@ -418,7 +362,7 @@ mod tests {
     fn a_timer_that_is_dropped_counts_as_abandoned() {
         let (metrics, registry) = Metrics::new();
         let fails_early = || -> Result<(), &str> {
-            let timer = metrics.reconcile(Controller::ChannelSync);
+            let timer = metrics.reconcile("channelsync");
             Err("early")?;
             timer.finish(Outcome::Applied);
             Ok(())
@@ -434,9 +378,7 @@ mod tests {
     #[test]
     fn a_finished_timer_counts_once() {
         let (metrics, registry) = Metrics::new();
-        metrics
-            .reconcile(Controller::ComposioSchemaCache)
-            .finish(Outcome::Stalled);
+        metrics.reconcile("composioschemacache").finish(Outcome::Stalled);
         let text = exposition(&registry);
         let counted: Vec<_> = text
             .lines()
@@ -453,8 +395,8 @@ mod tests {
         let (metrics, registry) = Metrics::new();
         metrics.leader(true);
         metrics.leader(false);
-        metrics.objects(Controller::RedditConnection, "error", 2);
-        metrics.objects(Controller::RedditConnection, "error", 0);
+        metrics.objects("redditconnection", "error", 2);
+        metrics.objects("redditconnection", "error", 0);
         metrics.crd_missing("x", true);
         metrics.crd_missing("x", false);
         assert_line(&registry, "composio_operator_leader 0");

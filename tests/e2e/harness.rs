@@ -258,7 +258,7 @@ impl World {
     }
 
     pub async fn becomes(&self, name: &str, state: ConnectionState) -> RedditConnection {
-        self.eventually(name, state.as_str(), |object| state_of(object) == Some(state))
+        self.eventually(name, state.into(), |object| state_of(object) == Some(state))
             .await
     }
 

@@ -202,7 +202,7 @@ async fn a_change_without_effect_is_a_failure_that_waits() {
         .patch("x", json!({"spec": {"enabled": false}}))
         .await
         .unwrap();
-    let object = world.reads("x", "NoEffect").await;
+    let object = world.reads("x", "ChangeNotApplied").await;
     let retry = object.status.unwrap().retry.unwrap();
     assert!(retry.next_attempt_at.is_some());
     let failures = usize::try_from(retry.failures).unwrap();
@@ -211,7 +211,7 @@ async fn a_change_without_effect_is_a_failure_that_waits() {
     let answered = world
         .eventually("x", "answered", |object| handled(object) == Some("disable it"))
         .await;
-    assert_eq!(reason_of(&answered).as_deref(), Some("NoEffect"));
+    assert_eq!(reason_of(&answered).as_deref(), Some("ChangeNotApplied"));
 
     // The other way, asked for by a person alone.
     world
@@ -226,7 +226,7 @@ async fn a_change_without_effect_is_a_failure_that_waits() {
     let answered = world
         .eventually("x", "answered", |object| handled(object) == Some("enable it"))
         .await;
-    assert_eq!(reason_of(&answered).as_deref(), Some("NoEffect"));
+    assert_eq!(reason_of(&answered).as_deref(), Some("ChangeNotApplied"));
     assert_eq!(changes(), before + 1, "one request, one try");
 
     world.simulator.clear_faults();

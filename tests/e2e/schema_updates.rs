@@ -137,10 +137,10 @@ async fn wrong_answers_about_a_toolkit_leave_its_last_good_schemas() {
         commit: false,
     };
     let faults = [
-        (Fault::EmptyItems, "IncompleteAnswer"),
-        (garbage(r#"{"items": [], "total_items": 0}"#), "EmptyAnswer"),
-        (garbage("[]"), "ComposioAnswerUnreadable"),
-        (garbage("{\"items\": [{\"slug\""), "ComposioAnswerUnreadable"),
+        (Fault::EmptyItems, "IncompleteResponse"),
+        (garbage(r#"{"items": [], "total_items": 0}"#), "EmptyResponse"),
+        (garbage("[]"), "InvalidResponse"),
+        (garbage("{\"items\": [{\"slug\""), "InvalidResponse"),
         (
             Fault::ApiError {
                 status: 404,
@@ -148,7 +148,7 @@ async fn wrong_answers_about_a_toolkit_leave_its_last_good_schemas() {
             },
             "RequestRefused",
         ),
-        (Fault::FalseTotal { by: 3 }, "IncompleteAnswer"),
+        (Fault::FalseTotal { by: 3 }, "IncompleteResponse"),
     ];
     for (number, (fault, reason)) in faults.into_iter().enumerate() {
         world

@@ -57,7 +57,7 @@ impl World {
     }
 
     pub async fn cache_becomes(&self, name: &str, state: CacheState) -> ComposioSchemaCache {
-        self.cache_is(name, state.as_str(), |status| status.state == Some(state))
+        self.cache_is(name, state.into(), |status| status.state == Some(state))
             .await
     }
 

@@ -40,7 +40,7 @@ pub struct BudgetOptions {
     pub limit: u64,
     /// Length of the window until an answer tells.
     pub window: Duration,
-    /// How long a call waits for its turn before it is told to come back later.
+    /// How long a call waits for its turn before it is reported to come back later.
     pub patience: Duration,
     /// The same for [`Priority::Interactive`].
     pub interactive_patience: Duration,
@@ -69,7 +69,7 @@ pub struct BudgetSnapshot {
     /// Calls that wait for their turn.
     pub waiting: usize,
     /// Calls made so far.
-    pub made: u64,
+    pub sent: u64,
     /// Nothing is sent before.
     pub not_before: Option<Instant>,
 }
@@ -201,7 +201,7 @@ impl Budget {
             window: state.pacer.window(),
             remaining: state.pacer.remaining(now),
             waiting: state.waiting.len(),
-            made: state.pacer.made(),
+            sent: state.pacer.sent(),
             not_before: state.pacer.closed_until(now).map(|at| self.0.instant(at)),
         }
     }
@@ -430,7 +430,7 @@ mod tests {
         budget.observe(&permit, RateHeaders::read(&headers));
         let snapshot = budget.snapshot();
         assert_eq!(
-            (snapshot.limit, snapshot.remaining, snapshot.made),
+            (snapshot.limit, snapshot.remaining, snapshot.sent),
             (10_000, Some(9000), 1)
         );
     }

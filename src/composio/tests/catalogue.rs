@@ -55,7 +55,7 @@ async fn the_catalogue_lists_every_toolkit_once() {
     let (simulator, client) = simulator(Vec::new()).await;
     let listing = client.list_toolkits(Priority::Interactive).await.unwrap();
     assert!(listing.is_complete());
-    assert_eq!(listing.promised, Some(listing.items.len()));
+    assert_eq!(listing.reported_total, Some(listing.items.len()));
     let table = [
         ("codeinterpreter", "20251209_00", true),
         ("github", "20260917_00", false),
@@ -110,7 +110,7 @@ async fn tools_come_with_their_schemas_in_the_version_asked_for() {
     let (simulator, client) = simulator(Vec::new()).await;
     let list = async |query: &ToolQuery| {
         let listing = client.list_tools(Priority::Interactive, query).await.unwrap();
-        assert_eq!(listing.promised, Some(listing.items.len()));
+        assert_eq!(listing.reported_total, Some(listing.items.len()));
         assert!(listing.is_complete());
         listing.items
     };
@@ -174,7 +174,7 @@ async fn a_tool_list_names_toolkit_version_and_limit() {
             .list_tools(Priority::Interactive, &query)
             .await
             .unwrap();
-        assert_eq!((listing.items.len(), listing.promised), (0, None));
+        assert_eq!((listing.items.len(), listing.reported_total), (0, None));
         assert_eq!(
             rig.requests().await[0].url.query().unwrap(),
             format!("toolkit_slug=reddit{expected}&limit=1000")
@@ -201,7 +201,7 @@ async fn tools_of_all_pages_are_kept_once_and_those_of_other_toolkits_not_at_all
     assert_eq!(slugs(&listing), ["A", "B", "C", "D"]);
     assert_eq!(listing.skipped, [Skipped::default()]);
     // Seven, of which two are Slack's; the fifth is the one that cannot be understood.
-    assert_eq!(listing.promised, Some(5));
+    assert_eq!(listing.reported_total, Some(5));
     assert!(!listing.is_complete());
     let cursors: Vec<_> = rig
         .requests()
@@ -229,7 +229,7 @@ async fn a_list_that_shrank_between_two_pages_is_read_again_and_then_believed() 
     rig.answers_in_turn("GET", TOOLS, pages).await;
     let listing = rig.tools().await.unwrap();
     assert_eq!(slugs(&listing), ["B", "C", "D", "E"]);
-    assert_eq!(listing.promised, Some(4));
+    assert_eq!(listing.reported_total, Some(4));
     assert_eq!(rig.requests().await.len(), 4);
 }
 
@@ -247,7 +247,7 @@ async fn a_list_that_stays_short_says_so() {
     let listing = rig.tools().await.unwrap();
     assert_eq!(slugs(&listing), ["A", "B", "C"], "both readings count");
     // Nine, of which two are Slack's. What could not be understood was readable, or gone, the second time.
-    assert_eq!((listing.promised, listing.is_complete()), (Some(7), true));
+    assert_eq!((listing.reported_total, listing.is_complete()), (Some(7), true));
     assert_eq!(rig.requests().await.len(), 4);
 }
 

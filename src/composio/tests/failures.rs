@@ -52,7 +52,7 @@ async fn a_slow_answer_is_a_timeout_and_only_reads_are_repeated() {
         .await;
     rig.answers("POST", LINK, slow.clone()).await;
     rig.answers("POST", EXECUTE, slow).await;
-    let (read, made, run) = (
+    let (read, sent, run) = (
         rig.client.account(Priority::Pending, "ca_1").await,
         rig.client.create_link(&link_request()).await,
         rig.client
@@ -60,9 +60,9 @@ async fn a_slow_answer_is_a_timeout_and_only_reads_are_repeated() {
             .await,
     );
     assert!(read.unwrap().is_some());
-    let made = made.unwrap_err();
-    assert_eq!(made, Error::Timeout);
-    assert!(made.answer_unknown());
+    let sent = sent.unwrap_err();
+    assert_eq!(sent, Error::Timeout);
+    assert!(sent.answer_unknown());
     assert_eq!(run.unwrap_err(), Error::Timeout);
     let methods: Vec<_> = rig
         .requests()
@@ -214,16 +214,16 @@ async fn a_rejected_key_is_remembered_until_something_succeeds_or_it_is_forgiven
     let rig = Rig::new().await;
     let answers = vec![error(401, "no"), ok(account("ca_1", "u")), error(401, "no")];
     rig.answers_in_turn("GET", ACCOUNT, answers).await;
-    assert!(rig.client.rejection().is_none());
+    assert!(rig.client.unauthorized_since().is_none());
     rig.client.account(Priority::Pending, "ca_1").await.unwrap_err();
-    let (remembered, left) = rig.client.rejection().unwrap();
+    let (remembered, left) = rig.client.unauthorized_since().unwrap();
     assert!(remembered.is_unauthorized() && left > Duration::from_secs(200));
     rig.client.account(Priority::Pending, "ca_1").await.unwrap();
-    assert!(rig.client.rejection().is_none());
+    assert!(rig.client.unauthorized_since().is_none());
     rig.client.account(Priority::Pending, "ca_1").await.unwrap_err();
-    assert!(rig.client.rejection().is_some());
-    rig.client.forgive();
-    assert!(rig.client.rejection().is_none());
+    assert!(rig.client.unauthorized_since().is_some());
+    rig.client.clear_unauthorized();
+    assert!(rig.client.unauthorized_since().is_none());
 }
 
 #[tokio::test]

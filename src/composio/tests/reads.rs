@@ -259,20 +259,25 @@ async fn a_reader_works_over_the_real_client() {
         .await;
     let (sender, mut woken) = tokio::sync::mpsc::unbounded_channel();
     let wake = Arc::new(move |owner: &'static str| sender.send(owner).unwrap());
-    let reader = AccountReader::start(rig.client.clone(), ReaderOptions::default(), wake);
-    let cadence = Duration::from_mins(1);
-    reader.follow(&"one", "ca_1", cadence, Priority::Pending);
-    reader.follow(&"two", "ca_2", cadence, Priority::Pending);
+    let reader = AccountPoller::start(rig.client.clone(), PollerOptions::default(), wake);
+    let interval = Duration::from_mins(1);
+    reader.follow(&"one", "ca_1", interval, Priority::Pending);
+    reader.follow(&"two", "ca_2", interval, Priority::Pending);
     let mut heard = [woken.recv().await.unwrap(), woken.recv().await.unwrap()];
     heard.sort_unstable();
     assert_eq!(heard, ["one", "two"]);
-    let one = reader.follow(&"one", "ca_1", cadence, Priority::Pending);
-    assert!(matches!(one.sight, Some(Sight::Found(account)) if account.status == AccountStatus::Active));
-    assert_eq!(
-        reader.follow(&"two", "ca_2", cadence, Priority::Pending).sight,
-        Some(Sight::Gone)
+    let one = reader.follow(&"one", "ca_1", interval, Priority::Pending);
+    assert!(
+        matches!(one.state, Some(AccountState::Found(account)) if account.status == AccountStatus::Active)
     );
-    let accounts = reader.accounts_of_user("u", Priority::Interactive).await.unwrap();
+    assert_eq!(
+        reader.follow(&"two", "ca_2", interval, Priority::Pending).state,
+        Some(AccountState::NotFound)
+    );
+    let accounts = reader
+        .accounts_of_user("u", "reddit", Priority::Interactive)
+        .await
+        .unwrap();
     assert_eq!(accounts.len(), 1);
     assert_eq!(rig.requests().await.len(), 3);
 }
@@ -282,7 +287,7 @@ fn every_shared_type_can_cross_threads() {
     fn check<T: Send + Sync + 'static>() {}
     check::<Client>();
     check::<Budget>();
-    check::<AccountReader<String>>();
-    check::<Registry<String>>();
+    check::<AccountPoller<String>>();
+    check::<Connections<String>>();
     check::<Connection<String>>();
 }

@@ -6,121 +6,92 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
-use super::link_secret;
-use super::observed::{AccountView, Observed, Subject};
-use super::plan;
-use crate::api::reddit_connection::{DeletionPolicy, TOOLKIT};
-use crate::composio::{Connection, Look, Priority, Sight};
-use crate::controllers::connect::connect;
-use crate::controllers::context::{Context, Owner};
-use crate::controllers::failure::{Failure, Reason};
+use super::observed::{AccountView, Observed, View};
+use super::{RedditConnections, link_secret, plan};
+use crate::api::Reason;
+use crate::api::reddit_connection::TOOLKIT;
+use crate::composio::{AccountState, Connection, Polled, Priority};
+use crate::controllers::access::composio_failure;
+use crate::runtime::failure::Failure;
+use crate::runtime::wake_ups::ObjectKey;
+use crate::runtime::{Context, Controller as _};
 
-/// The facts, and the connection they came through.
-pub struct Observation {
-    /// The facts.
-    pub observed: Observed,
-    /// Composio; None if the object has no usable API key, or none is needed.
-    pub connection: Option<Arc<Connection<Owner>>>,
-}
-
-impl Observation {
-    fn failed(failure: Failure) -> Self {
-        Self {
-            observed: Observed {
-                failure: Some(failure),
-                ..Observed::default()
-            },
-            connection: None,
-        }
-    }
-}
-
-/// Gathers what `plan` needs to know about `subject`.
-pub async fn observe(ctx: &Context, owner: &Owner, subject: &Subject<'_>, now: Timestamp) -> Observation {
-    let retains = !subject.has_finalizer || subject.deletion_policy() == DeletionPolicy::Retain;
-    if (subject.deleting && retains) || (subject.spec.suspend && !subject.deleting) {
-        ctx.composio.unfollow(owner, None);
-        return Observation {
-            observed: Observed::default(),
-            connection: None,
-        };
-    }
-    let reference = subject.spec.api_key_secret_ref.as_ref();
-    let request = subject.open_request().map(|token| (subject.uid, token));
-    let connection = match connect(ctx, &owner.namespace, reference, request).await {
+/// Gathers what `plan` needs to know, and the connection that it came through.
+pub async fn observe(
+    controller: &RedditConnections,
+    cx: &Context,
+    view: &View<'_>,
+    now: Timestamp,
+) -> Result<(Observed, Arc<Connection<ObjectKey>>), Failure> {
+    let access = &controller.access;
+    let key = &view.key(RedditConnections::NAME);
+    let connection = match access.connect(view, view.spec.api_key_secret_ref.as_ref()).await {
         Ok(connection) => connection,
         Err(failure) => {
             // A key that was taken away is not used any more.
             if matches!(failure.reason, Reason::ApiKeyNotFound | Reason::ApiKeyNotShared) {
-                ctx.composio.unfollow(owner, None);
+                access.unfollow(key, None);
             }
-            return Observation::failed(failure);
+            return Err(failure);
         }
     };
     // An object whose API key changed must not stay with the old one.
-    ctx.composio.unfollow(owner, Some(&connection));
+    access.unfollow(key, Some(&connection));
     let mut observed = Observed::default();
-    match subject.account_id() {
-        Some(id) if !subject.deleting => {
-            (observed.account, observed.trouble) = look(&connection, owner, subject, id, now);
+    match view.account_id() {
+        Some(id) if !view.deleting => {
+            (observed.account, observed.poll_failure) = poll(&connection, key, view, id, now);
         }
-        _ => connection.reader.unfollow(owner),
+        _ => connection.accounts.unfollow(key),
     }
-    let inquiries = plan::inquiries(subject, &observed.account, now);
-    if inquiries.link_secret {
-        let secrets = Api::<Secret>::namespaced(ctx.client.clone(), &owner.namespace);
-        match secrets.get_opt(&subject.link_secret_name()).await {
-            Ok(secret) => observed.link_secret = Some(link_secret::inspect(secret.as_ref(), subject)),
-            Err(error) => return Observation::failed(Failure::from(&error)),
-        }
+    let queries = plan::queries(view, &observed.account, now);
+    if queries.link_secret {
+        let secrets = Api::<Secret>::namespaced(cx.client.clone(), view.namespace);
+        let secret = secrets.get_opt(&view.link_secret_name()).await;
+        let secret = secret.map_err(|error| Failure::from(&error))?;
+        observed.link_secret = Some(link_secret::inspect(secret.as_ref(), view));
     }
-    if inquiries.auth_configs {
-        match ctx.auth_configs.of(&connection, TOOLKIT).await {
-            Ok(configs) => observed.auth_configs = Some(configs),
-            Err(error) => return Observation::failed(Failure::from_composio(&error, Reason::RequestRefused)),
-        }
+    let refused = |error| composio_failure(&error, Reason::RequestRefused);
+    if queries.auth_configs {
+        let configs = controller.auth_configs.of(&connection, TOOLKIT).await;
+        observed.auth_configs = Some(configs.map_err(refused)?);
     }
-    if inquiries.inventory {
-        let priority = if subject.deleting {
+    if queries.user_accounts {
+        let priority = if view.deleting {
             Priority::Pending
         } else {
             Priority::Interactive
         };
-        match connection
-            .reader
-            .accounts_of_user(&subject.spec.user_id, priority)
-            .await
-        {
-            Ok(accounts) => observed.inventory = Some(accounts),
-            Err(error) => return Observation::failed(Failure::from_composio(&error, Reason::RequestRefused)),
-        }
+        let user = &view.spec.user_id;
+        let accounts = connection
+            .accounts
+            .accounts_of_user(user, TOOLKIT, priority)
+            .await;
+        observed.user_accounts = Some(accounts.map_err(refused)?);
     }
-    Observation {
-        observed,
-        connection: Some(connection),
-    }
+    Ok((observed, connection))
 }
 
-fn look(
-    connection: &Connection<Owner>,
-    owner: &Owner,
-    subject: &Subject<'_>,
+fn poll(
+    connection: &Connection<ObjectKey>,
+    key: &ObjectKey,
+    view: &View<'_>,
     id: &str,
     now: Timestamp,
 ) -> (AccountView, Option<Failure>) {
-    let (interval, priority) = plan::cadence(subject, &AccountView::Unseen, now);
-    let Look { sight, trouble, .. } = connection.reader.follow(owner, id, interval, priority);
-    let account = match sight {
-        None => AccountView::Unseen,
-        Some(Sight::Found(account)) => AccountView::Found(account),
-        Some(Sight::Gone) => AccountView::Gone,
+    let (interval, priority) = plan::poll_interval(view, &AccountView::Unknown, now);
+    let Polled { state, failure, .. } = connection.accounts.follow(key, id, interval, priority);
+    let account = match state {
+        None => AccountView::Unknown,
+        Some(AccountState::Found(account)) => AccountView::Found(account),
+        Some(AccountState::NotFound) => AccountView::NotFound,
     };
-    if account != AccountView::Unseen {
-        // How often to look depends on what was seen.
-        let (interval, priority) = plan::cadence(subject, &account, now);
-        connection.reader.follow(owner, id, interval, priority);
+    if account != AccountView::Unknown {
+        // How often to poll depends on what was seen.
+        let (interval, priority) = plan::poll_interval(view, &account, now);
+        connection.accounts.follow(key, id, interval, priority);
     }
-    // The reader tells of trouble only once it lasts or cannot pass by itself.
-    let trouble = trouble.map(|trouble| Failure::from_composio(&trouble.error, Reason::RequestRefused));
-    (account, trouble)
+    // The poller tells of a failure only once it lasts or cannot pass by itself.
+    let failure = failure.map(|failure| composio_failure(&failure.error, Reason::RequestRefused));
+    (account, failure)
 }

@@ -1,62 +1,20 @@
-//! What a decision needs to know: plain data, gathered by `observe.rs`, judged by `plan.rs`.
-
-use std::borrow::Cow;
+//! The facts that a decision needs: plain data, gathered by `observe.rs` and read by `plan`.
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 
-use crate::api::reddit_connection::{
-    DeletionPolicy, FINALIZER, ManagementPolicy, RedditConnection, RedditConnectionSpec,
-    RedditConnectionStatus,
-};
-use crate::api::{RetryStatus, request_token};
+use crate::api::reddit_connection::{DeletionPolicy, ManagementPolicy, RedditConnection};
 use crate::composio::{Account, AuthConfig};
-use crate::controllers::failure::Failure;
-use crate::controllers::retry;
+use crate::runtime;
+use crate::runtime::failure::Failure;
 
 /// What the alias of every account begins with that this operator makes.
 const ALIAS_PREFIX: &str = "composio-operator-";
 
-/// The object itself, reduced to what decisions read.
-#[derive(Clone, Debug)]
-pub struct Subject<'a> {
-    /// `metadata.name`.
-    pub name: &'a str,
-    /// `metadata.uid`.
-    pub uid: &'a str,
-    /// `metadata.generation`.
-    pub generation: i64,
-    /// `metadata.deletionTimestamp` is set.
-    pub deleting: bool,
-    /// Our finalizer is on the object.
-    pub has_finalizer: bool,
-    /// Token of the request annotation.
-    pub requested_at: Option<Cow<'a, str>>,
-    /// What is asked for.
-    pub spec: &'a RedditConnectionSpec,
-    /// What was known after the last pass.
-    pub status: &'a RedditConnectionStatus,
-}
+/// What a decision sees of the object.
+pub type View<'a> = runtime::view::View<'a, RedditConnection>;
 
-static NO_STATUS: std::sync::LazyLock<RedditConnectionStatus> = std::sync::LazyLock::new(Default::default);
-
-impl<'a> From<&'a RedditConnection> for Subject<'a> {
-    fn from(object: &'a RedditConnection) -> Self {
-        Self {
-            name: object.metadata.name.as_deref().unwrap_or_default(),
-            uid: object.metadata.uid.as_deref().unwrap_or_default(),
-            generation: object.metadata.generation.unwrap_or_default(),
-            deleting: object.metadata.deletion_timestamp.is_some(),
-            has_finalizer: object.finalizers().iter().any(|f| f == FINALIZER),
-            requested_at: request_token(object),
-            spec: &object.spec,
-            status: object.status.as_ref().unwrap_or(&NO_STATUS),
-        }
-    }
-}
-
-impl Subject<'_> {
-    /// The account to look at: the one in status, else the one to adopt. An adopted account that was replaced by a link
+impl View<'_> {
+    /// The account to poll: the one in status, else the one to adopt. An adopted account that was replaced by a link
     /// of our own does not come back.
     pub fn account_id(&self) -> Option<&str> {
         self.status.connected_account_id.as_deref().or_else(|| {
@@ -98,31 +56,6 @@ impl Subject<'_> {
         })
     }
 
-    /// A request token that was not acted on yet.
-    pub fn open_request(&self) -> Option<&str> {
-        self.requested_at
-            .as_deref()
-            .filter(|token| self.status.last_handled_request_at.as_deref() != Some(token))
-    }
-
-    /// The failure on record, as long as spec and request are the ones it happened with. Deletion counts as a change
-    /// of the spec: Kubernetes raises the generation for it.
-    pub fn standing_failure(&self) -> Option<&RetryStatus> {
-        let unchanged =
-            self.open_request().is_none() && self.status.observed_generation == Some(self.generation);
-        self.status.retry.as_ref().filter(|_| unchanged)
-    }
-
-    /// Whether it is too early to try again.
-    pub fn is_backing_off(&self, now: Timestamp) -> bool {
-        retry::is_early(self.standing_failure(), now)
-    }
-
-    /// Seed for jitter: the same for the same object.
-    pub fn seed(&self) -> u64 {
-        retry::seed(self.uid)
-    }
-
     /// Name of the Secret that holds the link.
     pub fn link_secret_name(&self) -> String {
         format!("{}-link", self.name)
@@ -148,39 +81,37 @@ fn alias_prefix(uid: &str) -> String {
     format!("{ALIAS_PREFIX}{uid}-")
 }
 
-/// The remote and local facts of one pass.
+/// The facts of one reconcile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
-    /// Why the observation is incomplete.
-    pub failure: Option<Failure>,
-    /// The account of [`Subject::account_id`].
+    /// The account of [`View::account_id`].
     pub account: AccountView,
-    /// Looking at the account keeps failing; `account` is what was seen before.
-    pub trouble: Option<Failure>,
-    /// Every Reddit account of the person. None: not asked.
-    pub inventory: Option<Vec<Account>>,
-    /// Every auth config of the toolkit. None: not asked.
+    /// Polling the account keeps failing; `account` is the newest that is known.
+    pub poll_failure: Option<Failure>,
+    /// Every Reddit account of the person. None: not asked for.
+    pub user_accounts: Option<Vec<Account>>,
+    /// Every auth config of the toolkit. None: not asked for.
     pub auth_configs: Option<Vec<AuthConfig>>,
-    /// The Secret for the link. None: not asked.
+    /// The Secret for the link. None: not asked for.
     pub link_secret: Option<LinkSecret>,
 }
 
 /// What is known of the account.
 #[expect(
     clippy::large_enum_variant,
-    reason = "a pass holds one at a time; boxes would only be in the reader's way"
+    reason = "a reconcile holds one at a time; a box would only be in the way"
 )]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum AccountView {
-    /// There is no account to look at.
+    /// There is no account to poll.
     #[default]
     None,
-    /// Not looked at yet since the operator started.
-    Unseen,
+    /// It was not polled yet since the operator started.
+    Unknown,
     /// Composio shows it.
     Found(Account),
     /// Composio says that it does not exist (any more).
-    Gone,
+    NotFound,
 }
 
 /// The Secret that holds the link.
@@ -189,11 +120,11 @@ pub enum LinkSecret {
     /// Does not exist.
     Absent,
     /// Exists, and belongs to something else.
-    Foreign,
+    NotOwned,
     /// Belonged to an earlier `RedditConnection` of this name, and is about to be garbage-collected.
-    Leftover,
-    /// Ours; the account whose link it holds, if it holds one.
-    Ours {
+    PreviousOwner,
+    /// Belongs to this object; the account whose link it holds, if it holds one.
+    Owned {
         /// Account of the link inside.
         account_id: Option<String>,
         /// When that link expires.

@@ -1,8 +1,11 @@
-//! Where a connection stands, and what each place means for state and conditions: one table.
+//! Where a connection stands, and what each phase means for state and conditions: one table.
 
 use crate::api::conditions::{self, Truth};
-use crate::api::reddit_connection::{ConnectionState, RedditConnectionStatus, USABLE};
-use crate::controllers::failure::{Class, Failure};
+use crate::api::reddit_connection::{
+    CONNECTED, ConnectionState, REAUTH_REQUIRED, RedditConnectionStatus, USABLE,
+};
+use crate::runtime;
+use crate::runtime::failure::{Class, Failure};
 
 /// Reason of `Usable=False` when Reddit or Composio rejects the credential.
 pub const CREDENTIAL_REJECTED: &str = "CredentialRejected";
@@ -10,14 +13,6 @@ pub const CREDENTIAL_REJECTED: &str = "CredentialRejected";
 /// Where a connection stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
-    /// Nothing new is known: status stays as it is.
-    Keep,
-    /// A failure is on record and it is too early to try again: status stays as it is.
-    BackingOff,
-    /// Work is suspended.
-    Suspended,
-    /// The object is going away.
-    Deleting,
     /// A link is being made.
     CreatingLink,
     /// A person has to finish the link.
@@ -28,10 +23,7 @@ pub enum Phase {
         secret: Option<String>,
     },
     /// ACTIVE, and nobody says otherwise.
-    Connected {
-        /// Reddit user name, once known.
-        display_name: Option<String>,
-    },
+    Connected,
     /// ACTIVE, but not known yet whether as the expected user.
     VerifyingIdentity {
         /// Who has to connect.
@@ -48,8 +40,8 @@ pub enum Phase {
     },
     /// Tokens revoked.
     Revoked,
-    /// Composio knows no such account (any more).
-    Gone {
+    /// The account does not exist at Composio (any more).
+    NotFound {
         /// Whether the operator may make another.
         managed: bool,
     },
@@ -72,32 +64,12 @@ pub enum Phase {
     Refused(Failure),
     /// Composio reports a status this operator does not know.
     UnknownStatus(String),
-    /// Looking at the account keeps failing.
-    Trouble(Failure),
-    /// Something else failed.
-    Failed(Failure),
+    /// Polling the account keeps failing.
+    PollingFailed(Failure),
 }
 
-/// The part of the status that follows from the phase.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
-    /// New state; None keeps the old one.
-    pub state: Option<ConnectionState>,
-    /// Value of `Ready`.
-    pub ready: Truth,
-    /// `Reconciling` is True.
-    pub reconciling: bool,
-    /// `Stalled` is True.
-    pub stalled: bool,
-    /// Value of `Connected`; None keeps the old one.
-    pub connected: Option<Truth>,
-    /// `ReauthRequired`; None keeps the old one.
-    pub reauth: Option<bool>,
-    /// Reason of all of these.
-    pub reason: &'static str,
-    /// Message of all of these.
-    pub message: String,
-}
+/// What a phase means for state and conditions.
+pub type Summary = runtime::summary::Summary<ConnectionState>;
 
 const ASK_FOR_LINK: &str =
     "annotate the object with composio-operator.dev/requested-at=<any new value> to get a new link";
@@ -105,15 +77,49 @@ const ASK_FOR_LINK: &str =
 const ASK_ITS_OWNER: &str =
     "this object only observes the account: whoever manages it has to connect it again";
 
+impl runtime::Phase for Phase {
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::PollingFailed(failure) => Some(failure.clone()),
+            _ => None,
+        }
+    }
+
+    /// The poller tries again by itself.
+    fn is_retried(&self) -> bool {
+        !matches!(self, Self::PollingFailed(_))
+    }
+}
+
 impl Phase {
-    /// The state this phase stands for, if it says anything about it.
-    pub fn state(&self) -> Option<ConnectionState> {
+    /// What the phase means. `managed`: the operator may change the account. `status` tells who is connected, and what the
+    /// state was before.
+    pub fn summary(&self, status: &RedditConnectionStatus, managed: bool) -> Summary {
+        let mut summary = self.in_words(status, managed);
+        summary.state = match self {
+            Self::PollingFailed(failure) => failed_state(status, failure.class),
+            _ => self.state(),
+        };
+        if let Some(connected) = self.connected() {
+            summary = summary.with(CONNECTED, connected, "");
+        }
+        match self {
+            Self::UnknownStatus(_) | Self::PollingFailed(_) => summary,
+            _ if self.needs_consent() => {
+                let message = summary.message.clone();
+                summary.with(REAUTH_REQUIRED, Truth::True, message)
+            }
+            _ => summary.with(REAUTH_REQUIRED, Truth::False, ""),
+        }
+    }
+
+    fn state(&self) -> Option<ConnectionState> {
         match self {
             Self::CreatingLink | Self::AwaitingConsent { .. } => Some(ConnectionState::Pending),
-            Self::Connected { .. } | Self::VerifyingIdentity { .. } | Self::CredentialRejected => {
+            Self::Connected | Self::VerifyingIdentity { .. } | Self::CredentialRejected => {
                 Some(ConnectionState::Connected)
             }
-            Self::Disabled | Self::DisabledElsewhere { .. } | Self::Revoked | Self::Gone { .. } => {
+            Self::Disabled | Self::DisabledElsewhere { .. } | Self::Revoked | Self::NotFound { .. } => {
                 Some(ConnectionState::Disconnected)
             }
             Self::ConsentFailed
@@ -122,77 +128,73 @@ impl Phase {
             | Self::CredentialExpired
             | Self::IdentityMismatch { .. }
             | Self::Refused(_) => Some(ConnectionState::Error),
-            Self::Keep
-            | Self::BackingOff
-            | Self::Suspended
-            | Self::Deleting
-            | Self::UnknownStatus(_)
-            | Self::Trouble(_)
-            | Self::Failed(_) => None,
+            Self::UnknownStatus(_) | Self::PollingFailed(_) => None,
         }
     }
 
-    /// Whether the last identity look-up found the credential dead.
-    pub fn is_credential_rejected(status: &RedditConnectionStatus) -> bool {
-        conditions::find(&status.conditions, USABLE).is_some_and(|c| c.reason == CREDENTIAL_REJECTED)
+    /// Value of `Connected`; None keeps the old one.
+    fn connected(&self) -> Option<Truth> {
+        match self {
+            Self::Connected | Self::VerifyingIdentity { .. } | Self::CredentialRejected => Some(Truth::True),
+            Self::UnknownStatus(_) => Some(Truth::Unknown),
+            Self::PollingFailed(_) => None,
+            _ => Some(Truth::False),
+        }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one table, a row a phase")]
-    /// What the phase means for an object whose account the operator may change, or may not. None: nothing changes.
-    pub fn verdict(&self, old: &RedditConnectionStatus, managed: bool) -> Option<Verdict> {
-        let verdict = match self {
-            Self::Keep | Self::BackingOff => return None,
-            Self::Suspended => {
-                let was_ready = conditions::is_true(&old.conditions, conditions::READY);
-                Verdict {
-                    ready: if was_ready { Truth::True } else { Truth::False },
-                    connected: None,
-                    reauth: None,
-                    ..self.resting("Suspended", "spec.suspend is true: nothing is done until it is false")
-                }
-            }
-            Self::Deleting => {
-                Verdict { connected: None, reauth: None, ..self.working("Deleting", "the account is being cleaned up") }
-            }
-            Self::CreatingLink => self.working("CreatingLink", "a link is being made"),
-            Self::AwaitingConsent { opened: true, .. } => {
-                self.working("AwaitingConsent", "the link was opened; waiting for the consent at Reddit")
-            }
-            Self::AwaitingConsent { opened: false, secret } => self.working(
+    /// Whether the person has to consent again.
+    fn needs_consent(&self) -> bool {
+        matches!(
+            self,
+            Self::CredentialRejected
+                | Self::Revoked
+                | Self::NotFound { managed: true }
+                | Self::ConsentFailed
+                | Self::LinkExpired
+                | Self::LinkLost
+                | Self::CredentialExpired
+                | Self::IdentityMismatch { .. }
+        )
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one table, a row for each phase")]
+    fn in_words(&self, status: &RedditConnectionStatus, managed: bool) -> Summary {
+        let ask = if managed { ASK_FOR_LINK } else { ASK_ITS_OWNER };
+        match self {
+            Self::CreatingLink => Summary::reconciling("CreatingLink", "a link is being made"),
+            Self::AwaitingConsent { opened: true, .. } => Summary::reconciling(
+                "AwaitingConsent",
+                "the link was opened; waiting for the consent at Reddit",
+            ),
+            Self::AwaitingConsent {
+                opened: false,
+                secret,
+            } => Summary::reconciling(
                 "AwaitingConsent",
                 match secret {
                     Some(name) => format!("waiting for a person to open the link in Secret {name}, key url"),
                     None => "waiting for a person to open the link in status.link.redirectUrl".to_owned(),
                 },
             ),
-            Self::Connected { display_name } => Verdict {
-                ready: Truth::True,
-                connected: Some(Truth::True),
-                ..self.resting(
-                    "Connected",
-                    match display_name {
-                        Some(name) => format!("connected as {name}"),
-                        None => "connected".to_owned(),
-                    },
-                )
-            },
-            Self::VerifyingIdentity { expected } => Verdict {
-                connected: Some(Truth::True),
-                ..self.working(
-                    "VerifyingIdentity",
-                    format!("connected; not known yet whether as {expected}, as spec.expectedUsername asks"),
-                )
-            },
-            Self::CredentialRejected => Verdict {
-                connected: Some(Truth::True),
-                ..self.needs_reauth(managed, CREDENTIAL_REJECTED,
-                    "Composio lists the account as ACTIVE, but the provider rejects its credential",
-                )
-            },
-            Self::Disabled => {
-                Verdict { ready: Truth::True, ..self.resting("Disabled", "disabled, as spec.enabled asks") }
-            }
-            Self::DisabledElsewhere { managed } => self.stuck(
+            Self::Connected => Summary::ready(
+                "Connected",
+                match &status.display_name {
+                    Some(name) => format!("connected as {name}"),
+                    None => "connected".to_owned(),
+                },
+            ),
+            Self::VerifyingIdentity { expected } => Summary::reconciling(
+                "VerifyingIdentity",
+                format!("connected; not known yet whether as {expected}, as spec.expectedUsername asks"),
+            ),
+            Self::CredentialRejected => Summary::stalled(
+                CREDENTIAL_REJECTED,
+                format!(
+                    "Composio lists the account as ACTIVE, but the provider rejects its credential; {ask}"
+                ),
+            ),
+            Self::Disabled => Summary::ready("Disabled", "disabled, as spec.enabled asks"),
+            Self::DisabledElsewhere { managed } => Summary::stalled(
                 "DisabledAtComposio",
                 format!(
                     "the account was disabled at Composio; {}",
@@ -203,94 +205,63 @@ impl Phase {
                     }
                 ),
             ),
-            Self::Revoked => self.needs_reauth(managed, "Revoked", "the account's tokens were revoked"),
-            Self::Gone { managed: true } => self.needs_reauth(managed, "AccountNotFound", "the account does not exist at Composio"),
-            Self::Gone { managed: false } => self.stuck(
+            Self::Revoked => Summary::stalled("Revoked", format!("the account's tokens were revoked; {ask}")),
+            Self::NotFound { managed: true } => Summary::stalled(
                 "AccountNotFound",
-                "the account does not exist at Composio, or not in the API key's project; correct the key, or delete this object and create one with another connectedAccountId",
+                format!("the account does not exist at Composio; {ask}"),
             ),
-            Self::ConsentFailed => {
-                self.needs_reauth(managed, "ConsentFailed", "the consent was denied, or Reddit's answer could not be redeemed")
-            }
-            Self::LinkExpired => {
-                self.needs_reauth(managed, "LinkExpired", "nobody used the link in time, and spec.link.renewals are used up")
-            }
-            Self::LinkLost => {
-                self.needs_reauth(managed, "LinkLost", "the Secret with the link is gone, and spec.link.renewals are used up")
-            }
-            Self::CredentialExpired => {
-                self.needs_reauth(managed, "CredentialExpired", "the credential expired and could not be refreshed")
-            }
-            Self::IdentityMismatch { expected, actual } => self.needs_reauth(managed, "IdentityMismatch",
-                format!("connected as {actual}, but spec.expectedUsername is {expected}; the account is not used; correct \
-                         expectedUsername if {actual} is right"),
+            Self::NotFound { managed: false } => Summary::stalled(
+                "AccountNotFound",
+                "the account does not exist at Composio, or not in the API key's project; correct the key, or delete this \
+                 object and create one with another connectedAccountId",
             ),
-            Self::Refused(failure) => self.stuck(failure.reason.as_str(), failure.message.clone()),
-            Self::UnknownStatus(value) => Verdict {
+            Self::ConsentFailed => Summary::stalled(
+                "ConsentFailed",
+                format!("the consent was denied, or Reddit's answer could not be redeemed; {ask}"),
+            ),
+            Self::LinkExpired => Summary::stalled(
+                "LinkExpired",
+                format!("nobody used the link in time, and spec.link.renewals are used up; {ask}"),
+            ),
+            Self::LinkLost => Summary::stalled(
+                "LinkLost",
+                format!("the Secret with the link is gone, and spec.link.renewals are used up; {ask}"),
+            ),
+            Self::CredentialExpired => Summary::stalled(
+                "CredentialExpired",
+                format!("the credential expired and could not be refreshed; {ask}"),
+            ),
+            Self::IdentityMismatch { expected, actual } => Summary::stalled(
+                "IdentityMismatch",
+                format!(
+                    "connected as {actual}, but spec.expectedUsername is {expected}; the account is not used; correct \
+                     expectedUsername if {actual} is right; {ask}"
+                ),
+            ),
+            Self::Refused(failure) => Summary::stalled(failure.reason.as_str(), failure.message.clone()),
+            Self::UnknownStatus(value) => Summary {
                 ready: Truth::Unknown,
-                connected: Some(Truth::Unknown),
-                reauth: None,
-                ..self.resting(
+                ..Summary::idle(
                     "UnknownProviderStatus",
-                    format!("Composio reports status {value:?}, which this version of the operator does not know"),
+                    format!(
+                        "Composio reports status {value:?}, which this version of the operator does not know"
+                    ),
                 )
             },
-            Self::Trouble(failure) | Self::Failed(failure) => Verdict {
-                connected: None,
-                reauth: None,
-                state: old.state.is_none().then_some(match failure.class {
-                    Class::Stalled => ConnectionState::Error,
-                    Class::Waiting | Class::Transient => ConnectionState::Pending,
-                }),
-                ..match failure.class {
-                    Class::Stalled => self.stuck(failure.reason.as_str(), failure.message.clone()),
-                    Class::Waiting | Class::Transient => {
-                        self.working(failure.reason.as_str(), failure.message.clone())
-                    }
-                }
-            },
-        };
-        Some(verdict)
-    }
-
-    /// Nothing is under way and nobody has to act.
-    fn resting(&self, reason: &'static str, message: impl Into<String>) -> Verdict {
-        Verdict {
-            state: self.state(),
-            ready: Truth::False,
-            reconciling: false,
-            stalled: false,
-            connected: Some(Truth::False),
-            reauth: Some(false),
-            reason,
-            message: message.into(),
+            Self::PollingFailed(failure) => Summary::failure(failure),
         }
     }
+}
 
-    fn working(&self, reason: &'static str, message: impl Into<String>) -> Verdict {
-        Verdict {
-            reconciling: true,
-            ..self.resting(reason, message)
-        }
-    }
+/// Whether the last identity look-up found that the credential does not work any more.
+pub fn is_credential_rejected(status: &RedditConnectionStatus) -> bool {
+    conditions::find(&status.conditions, USABLE).is_some_and(|c| c.reason == CREDENTIAL_REJECTED)
+}
 
-    fn stuck(&self, reason: &'static str, message: impl Into<String>) -> Verdict {
-        Verdict {
-            stalled: true,
-            ..self.resting(reason, message)
-        }
-    }
-
-    fn needs_reauth(&self, managed: bool, reason: &'static str, message: impl std::fmt::Display) -> Verdict {
-        Verdict {
-            reauth: Some(true),
-            ..self.stuck(
-                reason,
-                format!(
-                    "{message}; {}",
-                    if managed { ASK_FOR_LINK } else { ASK_ITS_OWNER }
-                ),
-            )
-        }
-    }
+/// The state after a failure: it stays, but for an object that has none yet.
+pub fn failed_state(status: &RedditConnectionStatus, class: Class) -> Option<ConnectionState> {
+    status.state.is_none().then_some(match class {
+        Class::Stalled => ConnectionState::Error,
+        Class::Waiting | Class::Transient => ConnectionState::Pending,
+    })
 }

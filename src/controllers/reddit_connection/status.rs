@@ -1,25 +1,26 @@
-//! The next status: a pure function of the old one, the plan and what came of it. And the events that follow from it.
+//! This resource's own fields in its status, and what its positions mean for the conditions: pure functions.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::RedditConnections;
 use super::identity::{Identity, profile_url};
-use super::observed::{AccountView, Observed, Subject};
-use super::phase::{CREDENTIAL_REJECTED, Phase, Verdict};
-use super::plan::{Doomed, Plan};
-use crate::api::conditions::{self, READY, RECONCILING, STALLED, Truth, truncated, whole_seconds};
-use crate::api::reddit_connection::{
-    CONNECTED, IdentityStatus, LinkStatus, REAUTH_REQUIRED, RedditConnectionStatus, USABLE,
-};
+use super::observed::{AccountView, View};
+use super::phase::{CREDENTIAL_REJECTED, Phase, Summary, failed_state};
+use super::plan::DeletionTarget;
+use crate::api::Reason;
+use crate::api::conditions::{self, Truth, truncated, whole_seconds};
+use crate::api::reddit_connection::{CONNECTED, IdentityStatus, LinkStatus, RedditConnectionStatus, USABLE};
 use crate::composio::{Account, AccountStatus};
-use crate::controllers::failure::{Class, Failure, Reason};
-use crate::controllers::retry;
+use crate::runtime;
+use crate::runtime::plan::Position;
+use crate::runtime::summary::Extra;
 
-/// What came of a plan's step.
+type Turn<'a> = runtime::Turn<'a, RedditConnections>;
+
+/// What came of a step.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Acted {
-    /// The plan had no step.
-    Nothing,
+pub enum Effect {
     /// Done, and status has nothing to add.
     Done,
     /// The intent to make a link is on record with this very status write.
@@ -59,9 +60,9 @@ pub enum Acted {
     /// An account is not this object's any more.
     Deleted {
         /// What it was to the object.
-        role: Doomed,
+        target: DeletionTarget,
         /// What became of it.
-        outcome: Disposal,
+        outcome: DeletionOutcome,
     },
     /// The account is enabled or disabled.
     EnabledSet {
@@ -72,21 +73,19 @@ pub enum Acted {
     LinkSecretDeleted,
     /// The identity look-up ended.
     Identified(Identity),
-    /// The account was looked at because somebody asked.
+    /// The account was read because somebody asked.
     Refreshed,
-    /// The step failed.
-    Failed(Failure),
 }
 
 /// What became of an account that was to be deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Disposal {
+pub enum DeletionOutcome {
     /// It is deleted at Composio.
     Deleted,
     /// Somebody else had deleted it.
-    WasGone,
-    /// It turned out to belong to somebody else.
-    LeftAlone,
+    NotFound,
+    /// It turned out to belong to somebody else, and stays.
+    NotOwned,
 }
 
 /// Where a link was put.
@@ -107,67 +106,99 @@ impl std::fmt::Debug for Published {
     }
 }
 
-/// Where the object stands after the step.
-pub fn final_phase(plan: &Plan, acted: &Acted) -> Phase {
-    match acted {
-        Acted::Failed(failure) => Phase::Failed(failure.clone()),
-        _ => plan.phase.clone(),
+impl runtime::Effect for Effect {
+    fn answers_request(&self) -> bool {
+        matches!(self, Self::Begun { .. } | Self::Refreshed)
+    }
+
+    /// A link that could not be stored is followed by another attempt, whose first steps show nothing about storing.
+    fn clears(&self, reason: Option<Reason>) -> bool {
+        reason != Some(Reason::LinkNotStored)
+            || matches!(self, Self::LinkCreated { .. } | Self::Adopted { .. })
     }
 }
 
-/// Computes the next status.
-pub fn next_status(
-    subject: &Subject<'_>,
-    observed: &Observed,
-    plan: &Plan,
-    acted: &Acted,
-    now: Timestamp,
-) -> RedditConnectionStatus {
-    let phase = final_phase(plan, acted);
-    let mut status = subject.status.clone();
-    if phase != Phase::Keep || *acted != Acted::Nothing {
-        status.observed_generation = Some(subject.generation);
+/// The status with its own fields brought up to date.
+pub fn status(turn: &Turn<'_>) -> RedditConnectionStatus {
+    let view = turn.view;
+    let mut status = view.status.clone().into_owned();
+    let phase = match turn.position {
+        Position::At(phase) => Some(phase),
+        Position::Unchanged | Position::Failed(_) => None,
+    };
+    if !view.deleting && !matches!(phase, Some(Phase::Refused(_))) {
+        record_account(&mut status, view, &turn.observed.account, turn.now);
     }
-    if !matches!(phase, Phase::Deleting | Phase::Suspended | Phase::Refused(_)) {
-        note_account(&mut status, subject, &observed.account, now);
-    }
-    if matches!(phase, Phase::Disabled | Phase::IdentityMismatch { .. })
-        && matches!(&observed.account, AccountView::Found(a) if a.status == AccountStatus::Inactive)
+    if matches!(phase, Some(Phase::Disabled | Phase::IdentityMismatch { .. }))
+        && matches!(&turn.observed.account, AccountView::Found(a) if a.status == AccountStatus::Inactive)
     {
         // Whoever disabled it: the spec asks for it, and takes it back when it no longer does.
-        status.disabled_by_operator = subject.is_managed();
+        status.disabled_by_operator = view.is_managed();
     }
-    note_effect(&mut status, acted, now);
-    note_request(&mut status, subject, acted, &phase);
-    note_failure(&mut status, subject, acted, &phase, now);
-    let phase = match phase {
-        Phase::Connected { .. } => Phase::Connected {
-            display_name: status.display_name.clone(),
-        },
-        phase => phase,
-    };
-    if let Some(verdict) = phase.verdict(subject.status, subject.is_managed()) {
-        judge(&mut status, &verdict, subject.generation, now);
+    if let Some(effect) = turn.effect {
+        record_effect(&mut status, effect, turn.now);
+        if matches!(effect, Effect::Begun { .. }) && view.pending_request().is_some() {
+            status.link_renewals = 0;
+        }
     }
-    note_usability(&mut status, acted, subject.generation, now);
     status
 }
 
-fn note_account(
+/// What the position means for state and conditions.
+pub fn summary(turn: &Turn<'_>, status: &RedditConnectionStatus) -> Option<Summary> {
+    let mut summary = match turn.position {
+        Position::Unchanged => return None,
+        Position::Failed(failure) => Summary {
+            state: failed_state(status, failure.class),
+            ..Summary::failure(failure)
+        },
+        Position::At(phase) => phase.summary(status, turn.view.is_managed()),
+    };
+    let connected = summary.extra.iter().find(|extra| extra.type_ == CONNECTED);
+    let connected = match connected {
+        Some(extra) => extra.truth == Truth::True,
+        None => conditions::is_true(&status.conditions, CONNECTED),
+    };
+    summary.extra.extend(usable(turn.effect, connected, status));
+    Some(summary)
+}
+
+/// `Usable`: whether a call through the account succeeded. None keeps the old value: what was proven stays, and one
+/// look-up without an answer proves nothing.
+fn usable(effect: Option<&Effect>, connected: bool, status: &RedditConnectionStatus) -> Option<Extra> {
+    let old = conditions::find(&status.conditions, USABLE).map(|old| old.reason.as_str());
+    let (truth, reason, message) = match effect {
+        Some(Effect::Identified(Identity::Known { .. })) => (Truth::True, "IdentityResolved", ""),
+        Some(Effect::Identified(Identity::Rejected { message })) => {
+            (Truth::False, CREDENTIAL_REJECTED, message.as_str())
+        }
+        _ if !connected => (Truth::False, "NotConnected", ""),
+        _ if matches!(old, None | Some("NotConnected")) => (Truth::Unknown, "NotProbed", ""),
+        _ => return None,
+    };
+    Some(Extra {
+        type_: USABLE,
+        truth,
+        reason: Some(reason),
+        message: message.to_owned(),
+    })
+}
+
+fn record_account(
     status: &mut RedditConnectionStatus,
-    subject: &Subject<'_>,
+    view: &View<'_>,
     account: &AccountView,
     now: Timestamp,
 ) {
     match account {
-        AccountView::None | AccountView::Unseen => {}
-        AccountView::Gone => {
+        AccountView::None | AccountView::Unknown => {}
+        AccountView::NotFound => {
             status.provider_status = None;
             status.status_reason = None;
         }
         AccountView::Found(account) => {
             status.connected_account_id = Some(account.id.clone());
-            status.adopted = subject.is_adopted();
+            status.adopted = view.is_adopted();
             if !account.auth_config_id.is_empty() {
                 status.auth_config_id = Some(account.auth_config_id.clone());
             }
@@ -198,15 +229,14 @@ fn note_account(
     }
 }
 
-fn note_effect(status: &mut RedditConnectionStatus, acted: &Acted, now: Timestamp) {
-    match acted {
-        Acted::Nothing
-        | Acted::Done
-        | Acted::Deleted {
-            role: Doomed::Stray, ..
-        }
-        | Acted::Failed(_) => {}
-        Acted::Begun {
+fn record_effect(status: &mut RedditConnectionStatus, effect: &Effect, now: Timestamp) {
+    match effect {
+        Effect::Done
+        | Effect::Deleted {
+            target: DeletionTarget::Orphan,
+            ..
+        } => {}
+        Effect::Begun {
             attempt,
             auth_config_id,
             renewal,
@@ -224,14 +254,14 @@ fn note_effect(status: &mut RedditConnectionStatus, acted: &Acted, now: Timestam
                 ..RedditConnectionStatus::default()
             };
         }
-        Acted::Recovered { attempt } => {
+        Effect::Recovered { attempt } => {
             status.link_attempts = *attempt;
             status.link = Some(requested(now));
         }
-        Acted::IntentRenewed => {
+        Effect::IntentRenewed => {
             status.link.get_or_insert(requested(now)).requested_at = Time(whole_seconds(now));
         }
-        Acted::LinkCreated {
+        Effect::LinkCreated {
             account_id,
             expires_at,
             published,
@@ -244,7 +274,7 @@ fn note_effect(status: &mut RedditConnectionStatus, acted: &Acted, now: Timestam
                 Published::Status(url) => link.redirect_url = Some(url.clone()),
             }
         }
-        Acted::Adopted {
+        Effect::Adopted {
             account,
             expires_at,
             secret_name,
@@ -254,17 +284,17 @@ fn note_effect(status: &mut RedditConnectionStatus, acted: &Acted, now: Timestam
             link.expires_at = expires_at.map(|t| Time(whole_seconds(t)));
             link.secret_name.clone_from(secret_name);
         }
-        Acted::Deleted {
-            role: Doomed::Current,
+        Effect::Deleted {
+            target: DeletionTarget::Current,
             ..
         } => {
             status.connected_account_id = None;
             status.link = None;
         }
-        Acted::EnabledSet { enabled } => status.disabled_by_operator = !enabled,
-        Acted::LinkSecretDeleted => status.link = None,
-        Acted::Identified(identity) => note_identity(status, identity, now),
-        Acted::Refreshed => status.identity = None,
+        Effect::EnabledSet { enabled } => status.disabled_by_operator = !enabled,
+        Effect::LinkSecretDeleted => status.link = None,
+        Effect::Identified(identity) => record_identity(status, identity, now),
+        Effect::Refreshed => status.identity = None,
     }
 }
 
@@ -277,7 +307,7 @@ fn requested(now: Timestamp) -> LinkStatus {
     }
 }
 
-fn note_identity(status: &mut RedditConnectionStatus, identity: &Identity, now: Timestamp) {
+fn record_identity(status: &mut RedditConnectionStatus, identity: &Identity, now: Timestamp) {
     let attempts = status.identity.as_ref().map_or(0, |old| old.attempts) + 1;
     let (attempts, last_error) = match identity {
         Identity::Known {
@@ -299,141 +329,4 @@ fn note_identity(status: &mut RedditConnectionStatus, identity: &Identity, now: 
         last_attempt_at: Time(whole_seconds(now)),
         last_error,
     });
-}
-
-/// A request token counts as handled once the work it asked for was done, was tried, or turned out to be nothing.
-fn note_request(status: &mut RedditConnectionStatus, subject: &Subject<'_>, acted: &Acted, phase: &Phase) {
-    let Some(token) = subject.open_request() else {
-        return;
-    };
-    let handled = match acted {
-        Acted::Begun { .. } => {
-            status.link_renewals = 0;
-            true
-        }
-        Acted::Refreshed | Acted::Failed(_) => true,
-        Acted::Nothing => !matches!(
-            phase,
-            Phase::Keep | Phase::BackingOff | Phase::Suspended | Phase::Deleting | Phase::Trouble(_)
-        ),
-        _ => false,
-    };
-    if handled {
-        status.last_handled_request_at = Some(token.to_owned());
-    }
-}
-
-fn note_failure(
-    status: &mut RedditConnectionStatus,
-    subject: &Subject<'_>,
-    acted: &Acted,
-    phase: &Phase,
-    now: Timestamp,
-) {
-    match phase {
-        Phase::Failed(failure) => {
-            // Deletion is tried again by time whatever failed, or the object would hang.
-            let failure = match (subject.deleting, failure.class) {
-                (true, Class::Stalled) => Failure {
-                    class: Class::Transient,
-                    ..failure.clone()
-                },
-                _ => failure.clone(),
-            };
-            let mut retry = retry::after(subject.standing_failure(), &failure, subject.seed(), now);
-            // A limit says when to come back; it does not bring the end of a clean-up nearer.
-            if subject.deleting && failure.reason == Reason::RateLimited {
-                retry.failures = subject.standing_failure().map_or(0, |retry| retry.failures);
-            }
-            status.retry = Some(retry);
-        }
-        Phase::Keep | Phase::BackingOff | Phase::Trouble(_) if *acted == Acted::Nothing => {}
-        // A link that could not be stored is followed by another attempt, which must not start from scratch every time.
-        _ if *acted != Acted::Nothing
-            && !matches!(acted, Acted::LinkCreated { .. } | Acted::Adopted { .. })
-            && status
-                .retry
-                .as_ref()
-                .is_some_and(|retry| retry.reason == Reason::LinkNotStored.as_str()) =>
-        {
-            if let Some(retry) = &mut status.retry {
-                retry.next_attempt_at = Some(Time(whole_seconds(now)));
-            }
-        }
-        _ => status.retry = None,
-    }
-}
-
-fn judge(status: &mut RedditConnectionStatus, verdict: &Verdict, generation: i64, now: Timestamp) {
-    if let Some(state) = verdict.state {
-        status.state = Some(state);
-    }
-    let mut set = |type_, truth, message: &str| {
-        conditions::set(
-            &mut status.conditions,
-            type_,
-            truth,
-            verdict.reason,
-            message,
-            Some(generation),
-            now,
-        );
-    };
-    let abnormal = |set_: bool| {
-        if set_ {
-            (Truth::True, verdict.message.as_str())
-        } else {
-            (Truth::False, "")
-        }
-    };
-    set(READY, verdict.ready, &verdict.message);
-    let (truth, message) = abnormal(verdict.reconciling);
-    set(RECONCILING, truth, message);
-    let (truth, message) = abnormal(verdict.stalled);
-    set(STALLED, truth, message);
-    if let Some(connected) = verdict.connected {
-        set(CONNECTED, connected, "");
-    }
-    if let Some(reauth) = verdict.reauth {
-        let (truth, message) = abnormal(reauth);
-        set(REAUTH_REQUIRED, truth, message);
-    }
-    for type_ in [CONNECTED, REAUTH_REQUIRED] {
-        if conditions::find(&status.conditions, type_).is_none() {
-            conditions::set(
-                &mut status.conditions,
-                type_,
-                Truth::Unknown,
-                verdict.reason,
-                "",
-                Some(generation),
-                now,
-            );
-        }
-    }
-}
-
-fn note_usability(status: &mut RedditConnectionStatus, acted: &Acted, generation: i64, now: Timestamp) {
-    let connected = conditions::is_true(&status.conditions, CONNECTED);
-    let old = conditions::find(&status.conditions, USABLE).map(|c| c.reason.clone());
-    let (truth, reason, message) = match acted {
-        Acted::Identified(Identity::Known { .. }) => (Truth::True, "IdentityResolved", ""),
-        Acted::Identified(Identity::Rejected { message }) => {
-            (Truth::False, CREDENTIAL_REJECTED, message.as_str())
-        }
-        _ if !connected && status.conditions.is_empty() => return,
-        _ if !connected => (Truth::False, "NotConnected", ""),
-        // What was proven stays; one unanswered look-up proves nothing.
-        _ if matches!(old.as_deref(), None | Some("NotConnected")) => (Truth::Unknown, "NotProbed", ""),
-        _ => return,
-    };
-    conditions::set(
-        &mut status.conditions,
-        USABLE,
-        truth,
-        reason,
-        message,
-        Some(generation),
-        now,
-    );
 }

@@ -1,4 +1,4 @@
-//! I/O out: runs one step.
+//! I/O out: takes one step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,14 +10,17 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::config_maps::{ConfigMaps, Role};
-use super::observed::{Held, Observed, Subject};
-use super::plan::{Step, Wanted};
-use super::status::Acted;
+use super::observed::{CachedConfigMap, Observed, View};
+use super::plan::{DesiredToolkit, Step};
+use super::status::Effect;
+use super::sync_state::SyncStates;
+use crate::api::Reason;
 use crate::api::composio_schema_cache::{ComposioSchemaCacheSpec, EncodingPolicy};
 use crate::api::conditions::whole_seconds;
 use crate::composio::{Client, Connection, Priority, Tool, ToolQuery, ToolkitDetail};
-use crate::controllers::context::{Context, Owner};
-use crate::controllers::failure::{Class, Failure, Reason};
+use crate::controllers::access::composio_failure;
+use crate::runtime::failure::{Failure, Scope};
+use crate::runtime::wake_ups::ObjectKey;
 use crate::schemas::drift::Drift;
 use crate::schemas::manifest::{MANIFEST_KEY, Manifest};
 use crate::schemas::names;
@@ -40,108 +43,65 @@ const TIME_SLICE: Duration = Duration::from_secs(10);
 /// Toolkits in a row that fail because Composio is down, before the rest are left for later.
 const MAX_OUTAGES: u32 = 5;
 
-/// Runs one step.
+/// Takes one step.
 pub async fn act(
-    ctx: &Context,
+    states: &SyncStates,
     config_maps: &ConfigMaps<'_>,
-    subject: &Subject<'_>,
+    view: &View<'_>,
     observed: &Observed,
     step: &Step,
-    connection: Option<&Connection<Owner>>,
-) -> Acted {
+    connection: Option<&Connection<ObjectKey>>,
+) -> Result<Effect, Failure> {
     match step {
-        Step::Begin => Acted::Done,
-        Step::Fetch { toolkits } => match connection {
-            Some(connection) => {
-                fetch(ctx, config_maps, subject, observed, toolkits, &connection.client).await
-            }
-            None => Acted::Failed(Failure::transient(
-                Reason::ApiKeyNotFound,
-                "the API key went away",
-            )),
-        },
-        Step::WriteManifest(manifest) => write_manifest(ctx, config_maps, subject, observed, manifest).await,
+        Step::Begin => Ok(Effect::Done),
+        Step::Fetch { toolkits } => {
+            // Without a catalogue, which came through it, there is nothing to fetch.
+            let Some(connection) = connection else {
+                return Err(Failure::transient(
+                    Reason::ApiKeyNotFound,
+                    "the API key went away",
+                ));
+            };
+            let fetcher = Fetcher {
+                states,
+                config_maps,
+                view,
+                observed,
+                client: &connection.client,
+            };
+            fetcher.fetch(toolkits).await
+        }
+        Step::WriteManifest(manifest) => write_manifest(states, config_maps, view, observed, manifest).await,
         Step::Delete { names } => {
             for name in names {
-                if let Err(error) = config_maps.delete_named(name).await {
-                    return Acted::Failed(Failure::from(&error));
-                }
-                ctx.schemas
-                    .note(subject.uid, |remembered| remembered.sound.remove(name));
+                let deleted = config_maps.delete(name).await;
+                deleted.map_err(|error| Failure::from(&error))?;
+                states.update(view.uid, |state| state.intact.remove(name));
             }
-            Acted::Done
+            Ok(Effect::Done)
         }
     }
 }
 
 async fn write_manifest(
-    ctx: &Context,
+    states: &SyncStates,
     config_maps: &ConfigMaps<'_>,
-    subject: &Subject<'_>,
+    view: &View<'_>,
     observed: &Observed,
     manifest: &Manifest,
-) -> Acted {
+) -> Result<Effect, Failure> {
     let part = Part {
-        name: names::manifest(&subject.spec.output.name_prefix),
+        name: names::manifest(&view.spec.output.name_prefix),
         data: BTreeMap::from([(MANIFEST_KEY.to_owned(), manifest.to_text())]),
         ..Part::default()
     };
-    match config_maps
-        .write(
-            Role::Manifest,
-            None,
-            &part,
-            observed.manifest_exists,
-            BTreeMap::from([(SETTINGS.to_owned(), subject.settings())]),
-        )
-        .await
-    {
-        Ok(version) => {
-            let known = version.map(|version| (version, manifest.clone()));
-            ctx.schemas
-                .note(subject.uid, |remembered| remembered.manifest = known);
-            Acted::Done
-        }
-        Err(failure) => Acted::Failed(failure),
-    }
-}
-
-/// Reads toolkits side by side and writes each as soon as it is there, until all are done or the time is up.
-async fn fetch(
-    ctx: &Context,
-    config_maps: &ConfigMaps<'_>,
-    subject: &Subject<'_>,
-    observed: &Observed,
-    toolkits: &[Wanted],
-    client: &Client,
-) -> Acted {
-    let started = Instant::now();
-    let fetcher = Fetcher {
-        ctx,
-        config_maps,
-        subject,
-        observed,
-        client,
-    };
-    let tally = Mutex::new(Tally::default());
-    let (reads, writes) = (Semaphore::new(READS), Semaphore::new(WRITES));
-    let (fetcher, tally, reads, writes) = (&fetcher, &tally, &reads, &writes);
-    let is_over = || started.elapsed() >= TIME_SLICE || lock(tally).stopped.is_some();
-    stream::iter(toolkits.to_vec())
-        .for_each_concurrent(IN_HAND, |wanted| async move {
-            let answer = {
-                let _slot = reads.acquire().await;
-                if is_over() {
-                    return;
-                }
-                fetcher.ask(&wanted).await
-            };
-            let _slot = writes.acquire().await;
-            let stored = fetcher.store(&wanted, answer).await;
-            lock(tally).count(&wanted, stored);
-        })
-        .await;
-    std::mem::take(&mut *lock(tally)).acted()
+    let settings = BTreeMap::from([(SETTINGS.to_owned(), view.settings())]);
+    let version = config_maps
+        .write(Role::Manifest, None, &part, observed.manifest_exists, settings)
+        .await?;
+    let known = version.map(|version| (version, manifest.clone()));
+    states.update(view.uid, |state| state.manifest = known);
+    Ok(Effect::Done)
 }
 
 fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
@@ -152,8 +112,10 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 #[derive(Default)]
 struct Tally {
     done: usize,
-    written: Vec<Held>,
+    written: Vec<CachedConfigMap>,
     failed: BTreeMap<String, Failure>,
+    /// Calls of the Composio API.
+    api_calls: u64,
     /// Failures in a row because Composio is down.
     outages: u32,
     /// Why no further toolkit is begun.
@@ -161,7 +123,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, wanted: &Wanted, stored: Result<Vec<Held>, Failure>) {
+    fn count(&mut self, desired: &DesiredToolkit, stored: Result<Vec<CachedConfigMap>, Failure>) {
         let failure = match stored {
             Ok(written) => {
                 self.written.extend(written);
@@ -175,43 +137,24 @@ impl Tally {
         } else {
             0
         };
-        if concerns_all(&failure) || self.outages >= MAX_OUTAGES {
+        if failure.scope > Scope::Object || self.outages >= MAX_OUTAGES {
             self.stopped = Some(failure);
             return;
         }
         tracing::warn!(
-            toolkit = wanted.slug,
+            toolkit = desired.slug,
             reason = failure.reason.as_str(),
             failure.message,
             "toolkit not updated"
         );
-        self.failed.insert(wanted.slug.clone(), failure);
-    }
-
-    fn acted(self) -> Acted {
-        Acted::Fetched {
-            done: self.done,
-            written: self.written,
-            failed: self.failed,
-            stopped: self.stopped,
-        }
-    }
-}
-
-/// Whether the next toolkit would fail in the same way.
-fn concerns_all(failure: &Failure) -> bool {
-    match failure.reason {
-        Reason::RateLimited | Reason::ApiKeyRejected | Reason::ApiKeyForbidden => true,
-        // A quota or a missing permission; anything else may be about one ConfigMap.
-        Reason::KubernetesApi => failure.class == Class::Waiting,
-        _ => false,
+        self.failed.insert(desired.slug.clone(), failure);
     }
 }
 
 struct Fetcher<'a> {
-    ctx: &'a Context,
+    states: &'a SyncStates,
     config_maps: &'a ConfigMaps<'a>,
-    subject: &'a Subject<'a>,
+    view: &'a View<'a>,
     observed: &'a Observed,
     client: &'a Client,
 }
@@ -220,32 +163,67 @@ struct Fetcher<'a> {
 type Answer = (ToolkitDetail, Vec<Tool>);
 
 impl Fetcher<'_> {
-    async fn ask(&self, wanted: &Wanted) -> Result<Answer, Failure> {
+    /// Reads toolkits side by side and writes each as soon as it is there, until all are done or the time is up.
+    async fn fetch(&self, toolkits: &[DesiredToolkit]) -> Result<Effect, Failure> {
+        let started = Instant::now();
+        let tally = Mutex::new(Tally::default());
+        let (reads, writes) = (Semaphore::new(READS), Semaphore::new(WRITES));
+        let (tally, reads, writes) = (&tally, &reads, &writes);
+        let is_over = || started.elapsed() >= TIME_SLICE || lock(tally).stopped.is_some();
+        stream::iter(toolkits.to_vec())
+            .for_each_concurrent(IN_HAND, |desired| async move {
+                let answer = {
+                    let _slot = reads.acquire().await;
+                    if is_over() {
+                        return;
+                    }
+                    self.ask(&desired, tally).await
+                };
+                let _slot = writes.acquire().await;
+                let stored = self.store(&desired, answer).await;
+                lock(tally).count(&desired, stored);
+            })
+            .await;
+        let tally = std::mem::take(&mut *lock(tally));
+        self.states.update(self.view.uid, |state| {
+            if let Some(sync) = &mut state.sync {
+                sync.api_calls += tally.api_calls;
+                sync.failed.extend(tally.failed.clone());
+            }
+        });
+        match tally.stopped {
+            Some(failure) => Err(failure),
+            None => Ok(Effect::Fetched {
+                is_partial: tally.done + tally.failed.len() < toolkits.len(),
+                done: tally.done,
+                written: tally.written,
+                failed: tally.failed,
+                api_calls: tally.api_calls,
+            }),
+        }
+    }
+
+    async fn ask(&self, desired: &DesiredToolkit, tally: &Mutex<Tally>) -> Result<Answer, Failure> {
         let query = ToolQuery {
-            toolkit: wanted.slug.clone(),
-            version: wanted.version.clone(),
-            include_deprecated: self.subject.spec.include_deprecated,
+            toolkit: desired.slug.clone(),
+            version: desired.version.clone(),
+            include_deprecated: self.view.spec.include_deprecated,
         };
         let (detail, tools) = futures::try_join!(
             self.client
-                .toolkit(Priority::Background, &wanted.slug, wanted.version.as_deref()),
+                .toolkit(Priority::Background, &desired.slug, desired.version.as_deref()),
             self.client.list_tools(Priority::Background, &query),
         )
-        .map_err(|error| Failure::from_composio(&error, Reason::RequestRefused))?;
-        let pages = tools.pages as u64 + 1;
-        self.ctx.schemas.note(self.subject.uid, |remembered| {
-            if let Some(sync) = &mut remembered.sync {
-                sync.api_calls += pages;
-            }
-        });
-        let detail = detail.ok_or_else(|| unknown(self.subject, wanted))?;
+        .map_err(|error| composio_failure(&error, Reason::RequestRefused))?;
+        lock(tally).api_calls += tools.pages as u64 + 1;
+        let detail = detail.ok_or_else(|| unknown(self.view, desired))?;
         let missing = tools
-            .promised
+            .reported_total
             .unwrap_or_default()
             .saturating_sub(tools.items.len());
         if missing > 0 || !tools.is_complete() {
             return Err(Failure::transient(
-                Reason::IncompleteAnswer,
+                Reason::IncompleteResponse,
                 format!(
                     "Composio gave {} tools and said that there are {}",
                     tools.items.len(),
@@ -253,57 +231,61 @@ impl Fetcher<'_> {
                 ),
             ));
         }
-        if tools.items.is_empty() && wanted.has_tools {
+        if tools.items.is_empty() && desired.has_tools {
             return Err(Failure::transient(
-                Reason::EmptyAnswer,
+                Reason::EmptyResponse,
                 "Composio listed no tools where there were some; what was cached stays",
             ));
         }
         Ok((detail, tools.items))
     }
 
-    async fn store(&self, wanted: &Wanted, answer: Result<Answer, Failure>) -> Result<Vec<Held>, Failure> {
+    async fn store(
+        &self,
+        desired: &DesiredToolkit,
+        answer: Result<Answer, Failure>,
+    ) -> Result<Vec<CachedConfigMap>, Failure> {
         let (detail, tools) = answer?;
-        let packed = self.pack(wanted, detail, tools).await?;
-        self.write(wanted, packed).await
+        let packed = self.pack(desired, detail, tools).await?;
+        self.write(desired, packed).await
     }
 
     /// Off the runtime's threads: a large toolkit takes a while.
     async fn pack(
         &self,
-        wanted: &Wanted,
+        desired: &DesiredToolkit,
         detail: ToolkitDetail,
         tools: Vec<Tool>,
     ) -> Result<Packed, Failure> {
-        let ComposioSchemaCacheSpec { output, .. } = self.subject.spec;
+        let ComposioSchemaCacheSpec { output, .. } = self.view.spec;
         let (prefix, policy): (String, EncodingPolicy) = (output.name_prefix.clone(), output.encoding);
-        let facts = facts(wanted, detail);
+        let facts = facts(desired, detail);
         let packed = tokio::task::spawn_blocking(move || {
             let tools = tools.into_iter().map(|tool| CachedTool::new(&tool)).collect();
             pack(&prefix, facts, tools, policy)
         });
         packed.await.map_err(|_| {
             Failure::stalled(
-                Reason::ComposioAnswerUnreadable,
-                format!("the tools of {} cannot be packed", wanted.slug),
+                Reason::InvalidResponse,
+                format!("the tools of {} cannot be packed", desired.slug),
             )
         })
     }
 
     /// Returns the ConfigMaps that were written.
-    async fn write(&self, wanted: &Wanted, packed: Packed) -> Result<Vec<Held>, Failure> {
+    async fn write(&self, desired: &DesiredToolkit, packed: Packed) -> Result<Vec<CachedConfigMap>, Failure> {
         let known = self
             .observed
-            .held
+            .cached
             .iter()
-            .filter_map(|held| held.record.as_ref())
-            .find(|record| record.toolkit == wanted.slug);
+            .filter_map(|cached| cached.record.as_ref())
+            .find(|record| record.toolkit == desired.slug);
         let document = &packed.document;
         let has_changed = known.is_none_or(|known| known.sha256 != document.sha256);
         // What somebody edited or restored is put right, and is no news.
         let manifest = self.observed.manifest.as_ref();
         let told = manifest
-            .and_then(|manifest| manifest.entry(&wanted.slug))
+            .and_then(|manifest| manifest.entry(&desired.slug))
             .filter(|entry| entry.sha256 == document.sha256);
         let drift = match known {
             Some(known) if has_changed => {
@@ -315,10 +297,10 @@ impl Fetcher<'_> {
             None => None,
         };
         let record = Record {
-            toolkit: wanted.slug.clone(),
-            version: wanted.version.clone(),
-            updated_at: wanted.updated_at.clone(),
-            settings: self.subject.settings(),
+            toolkit: desired.slug.clone(),
+            version: desired.version.clone(),
+            updated_at: desired.updated_at.clone(),
+            settings: self.view.settings(),
             tools: document.tools,
             encoding: document.encoding,
             sha256: document.sha256.clone(),
@@ -336,7 +318,7 @@ impl Fetcher<'_> {
             drift,
         };
         let continuation = BTreeMap::from([
-            (TOOLKIT.to_owned(), wanted.slug.clone()),
+            (TOOLKIT.to_owned(), desired.slug.clone()),
             (CONTENT.to_owned(), document.sha256.clone()),
         ]);
         let mut written = Vec::with_capacity(packed.parts.len());
@@ -346,8 +328,8 @@ impl Fetcher<'_> {
                 0 => (Role::Toolkit, record.annotations()),
                 _ => (Role::Continuation, continuation.clone()),
             };
-            let seen = self.observed.held.iter().any(|held| held.name == part.name);
-            written.push(Held {
+            let seen = self.observed.cached.iter().any(|cached| cached.name == part.name);
+            written.push(CachedConfigMap {
                 name: part.name.clone(),
                 record: Record::read(&annotations),
                 sha256: Some(document.sha256.clone()),
@@ -356,14 +338,12 @@ impl Fetcher<'_> {
             });
             let version = self
                 .config_maps
-                .write(role, Some(&wanted.slug), part, seen, annotations)
+                .write(role, Some(&desired.slug), part, seen, annotations)
                 .await?;
-            self.ctx
-                .schemas
-                .note(self.subject.uid, |remembered| match version {
-                    Some(version) => remembered.sound.insert(part.name.clone(), version),
-                    None => remembered.sound.remove(&part.name),
-                });
+            self.states.update(self.view.uid, |state| match version {
+                Some(version) => state.intact.insert(part.name.clone(), version),
+                None => state.intact.remove(&part.name),
+            });
         }
         Ok(written)
     }
@@ -387,30 +367,32 @@ impl Fetcher<'_> {
     }
 }
 
-fn unknown(subject: &Subject<'_>, wanted: &Wanted) -> Failure {
-    let slug = &wanted.slug;
-    let what = match (&wanted.version, subject.spec.versions.contains_key(slug)) {
-        (Some(version), true) => format!("no version {version} of toolkit {slug}; correct spec.versions"),
+fn unknown(view: &View<'_>, desired: &DesiredToolkit) -> Failure {
+    let slug = &desired.slug;
+    let what = match (&desired.version, view.spec.versions.contains_key(slug)) {
+        (Some(version), true) => {
+            format!("version {version} of toolkit {slug} does not exist in Composio; correct spec.versions")
+        }
         (Some(version), false) => {
             return Failure::transient(
-                Reason::IncompleteAnswer,
+                Reason::IncompleteResponse,
                 format!("Composio lists version {version} of toolkit {slug} and does not deliver it"),
             );
         }
-        (None, _) => format!("no toolkit {slug}; correct spec.toolkits"),
+        (None, _) => format!("toolkit {slug} does not exist in Composio; correct spec.toolkits"),
     };
-    Failure::stalled(Reason::ToolkitNotFound, format!("Composio knows {what}"))
+    Failure::stalled(Reason::ToolkitNotFound, what)
 }
 
-fn facts(wanted: &Wanted, detail: ToolkitDetail) -> ToolkitFacts {
+fn facts(desired: &DesiredToolkit, detail: ToolkitDetail) -> ToolkitFacts {
     let sorted = |values: Vec<String>| values.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     ToolkitFacts {
-        slug: wanted.slug.clone(),
+        slug: desired.slug.clone(),
         name: detail.name,
         description: detail.description,
         logo: detail.logo,
         app_url: detail.app_url,
-        version: wanted.version.clone().or(detail.version),
+        version: desired.version.clone().or(detail.version),
         auth_modes: sorted(detail.auth_modes),
         categories: sorted(detail.categories),
     }

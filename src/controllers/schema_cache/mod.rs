@@ -1,91 +1,155 @@
 //! The controller of `ComposioSchemaCache`.
 //!
-//! One pass: observe (I/O) -> plan (pure) -> act (I/O) -> next status (pure) -> write. What a sync achieves is in the
-//! ConfigMaps at once; the manifest follows when nothing is left to fetch, and then what it does not name is deleted.
+//! What a sync achieves is in the ConfigMaps at once; the manifest follows when nothing is left to fetch, and then what it
+//! does not name is deleted.
 
-pub mod act;
-pub mod announcements;
+mod act;
 pub mod config_maps;
-pub mod memory;
-pub mod observe;
-pub mod observed;
-pub mod plan;
-pub mod status;
+mod events;
+mod observe;
+mod observed;
+mod plan;
+mod status;
+mod sync_state;
 
-use std::collections::HashSet;
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use self::config_maps::ConfigMaps;
-use self::observe::Observation;
-use self::observed::{Observed, Subject};
+use self::observe::Handles;
+use self::observed::{Observed, View};
 use self::plan::{Phase, Plan, Step};
-use self::status::{Acted, Cost};
-use super::context::{Context, Owner};
-use super::driver::{Error, Reconciler, owner_of};
-use super::failure::{Class, until};
-use crate::api::ComposioSchemaCache;
-use crate::kube_io::apply::{Guard, apply_status};
+use self::status::{Effect, Summary};
+pub use self::sync_state::SyncStates;
+use super::access::Access;
+use crate::api::{ComposioSchemaCache, ComposioSchemaCacheStatus};
+use crate::runtime::events::Announcement;
+use crate::runtime::failure::Failure;
+use crate::runtime::plan::Position;
+use crate::runtime::summary::Change;
+use crate::runtime::wake_ups::ObjectKey;
+use crate::runtime::{Context, Controller, Turn};
 use crate::schemas::record::CACHE_LABEL;
-use crate::telemetry::metrics::{Controller, Outcome};
-
-/// Field manager of the status.
-pub const FIELD_MANAGER: &str = "composio-operator.dev/composioschemacache";
-
-/// Steps one pass may take: begin, a time slice of fetching, the manifest, what it does not name, the end; and some again
-/// after a failure.
-const MAX_STEPS: usize = 8;
-
-/// A cache is planned again after this time, in case a change was missed. It costs no remote call.
-const RESYNC: Duration = Duration::from_hours(1);
 
 /// The controller of `ComposioSchemaCache`.
-pub struct SchemaCaches;
+pub struct SchemaCaches {
+    /// The way to Composio.
+    pub access: Arc<Access>,
+    /// What is remembered between reconciles.
+    pub states: SyncStates,
+}
 
-impl Reconciler for SchemaCaches {
+impl Controller for SchemaCaches {
     type Object = ComposioSchemaCache;
+    type Observed = Observed;
+    type Handles = Handles;
+    type Step = Step;
+    type Phase = Phase;
+    type Effect = Effect;
 
-    const CONTROLLER: Controller = Controller::ComposioSchemaCache;
+    const NAME: &'static str = "composioschemacache";
 
-    const STATES: &'static [&'static str] = &["syncing", "synced", "degraded", "failed"];
-
-    fn state(object: &ComposioSchemaCache) -> Option<&'static str> {
-        Some(object.status.as_ref()?.state?.as_str())
+    async fn observe(
+        &self,
+        cx: &Context,
+        object: &ComposioSchemaCache,
+        now: Timestamp,
+    ) -> Result<(Observed, Handles), Failure> {
+        let config_maps = ConfigMaps::new(&cx.client, object);
+        observe::observe(self, &View::from(object), &config_maps, now).await
     }
 
-    async fn pass(ctx: &Context, object: ComposioSchemaCache) -> Result<(Action, Outcome), Error> {
-        pass(ctx, object).await
+    fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
+        plan::plan(view, observed, now)
     }
 
-    fn gone(ctx: &Context, _owner: &Owner, uid: &str) {
-        ctx.schemas.forget(uid);
-        ctx.requests.forget(uid);
-        ctx.events.forget(uid);
+    async fn act(
+        &self,
+        cx: &Context,
+        object: &ComposioSchemaCache,
+        observed: &Observed,
+        step: &Step,
+        connection: &Handles,
+    ) -> Result<Effect, Failure> {
+        let config_maps = ConfigMaps::new(&cx.client, object);
+        let connection = connection.as_deref();
+        act::act(
+            &self.states,
+            &config_maps,
+            &View::from(object),
+            observed,
+            step,
+            connection,
+        )
+        .await
     }
 
-    fn listed(ctx: &Context, namespace: Option<&str>, present: &HashSet<Owner>) {
-        let is_elsewhere = |owner: &Owner| namespace.is_some_and(|namespace| owner.namespace != namespace);
-        ctx.schemas
-            .retain(|owner| is_elsewhere(owner) || present.contains(owner));
+    fn status(turn: &Turn<'_, Self>) -> ComposioSchemaCacheStatus {
+        status::status(turn)
+    }
+
+    fn summary(turn: &Turn<'_, Self>, status: &ComposioSchemaCacheStatus) -> Option<Summary> {
+        status::summary(turn, status)
+    }
+
+    fn on_change(turn: &Turn<'_, Self>, status: &mut ComposioSchemaCacheStatus) {
+        status::on_change(turn, status);
+    }
+
+    fn events(change: &Change<'_, Self>) -> Vec<Announcement> {
+        events::of_change(change)
+    }
+
+    fn retry_policy(view: &View<'_>, failure: Failure) -> Failure {
+        plan::retry_policy(view, failure)
+    }
+
+    fn carry_over(
+        observed: Observed,
+        handles: Handles,
+        step: &Step,
+        effect: &Effect,
+    ) -> Option<(Observed, Handles)> {
+        Some((observed.after(step, effect)?, handles))
+    }
+
+    fn remember(&self, turn: &Turn<'_, Self>) {
+        let (view, observed) = (turn.view, turn.observed);
+        let asked = observed.catalogue.is_some();
+        self.states.update(view.uid, |state| {
+            // Later, a sync finds what it has changed itself.
+            if asked && view.status.progress.is_none() && plan::needs_repair(view, observed) {
+                state.repaired_at = Some(turn.now);
+            }
+            match turn.position {
+                Position::At(Phase::Finished { .. }) => {
+                    state.sync = None;
+                    state.checked_at = Some(turn.now);
+                }
+                // What Composio answered is in doubt: the next try asks again.
+                Position::Failed(_) if asked && turn.step.is_none() => state.sync = None,
+                _ => {}
+            }
+        });
     }
 
     /// Whatever happens to a cache's ConfigMaps.
-    fn triggers(
-        ctx: &Context,
+    fn watches(
+        &self,
+        cx: &Context,
         namespace: Option<&str>,
     ) -> BoxStream<'static, Result<ObjectRef<ComposioSchemaCache>, watcher::Error>> {
         let api: Api<PartialObjectMeta<ConfigMap>> = match namespace {
-            Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
-            None => Api::all(ctx.client.clone()),
+            Some(namespace) => Api::namespaced(cx.client.clone(), namespace),
+            None => Api::all(cx.client.clone()),
         };
         watcher::watcher(api, watcher::Config::default().labels(CACHE_LABEL))
             .default_backoff()
@@ -94,196 +158,19 @@ impl Reconciler for SchemaCaches {
                 let namespace = map.metadata.namespace.clone().unwrap_or_default();
                 let mut owners = map.metadata.owner_references.iter().flatten();
                 let owner = owners.find_map(|owner| ObjectRef::from_owner_ref(Some(&namespace), owner, ()));
-                // Somebody may have taken the owner away.
+                // Somebody may have removed the owner reference.
                 let label = || Some(ObjectRef::new(map.labels().get(CACHE_LABEL)?).within(&namespace));
                 future::ready(Ok(owner.or_else(label)))
             })
             .boxed()
     }
-}
 
-async fn pass(ctx: &Context, mut object: ComposioSchemaCache) -> Result<(Action, Outcome), Error> {
-    let owner = owner_of(&object);
-    let api = Api::<ComposioSchemaCache>::namespaced(ctx.client.clone(), &owner.namespace);
-    let uid = object.uid().unwrap_or_default();
-    ctx.schemas.open(&uid, &owner);
-    let mut applied = false;
-    let mut known: Option<Observation> = None;
-    for _ in 0..MAX_STEPS {
-        let now = Timestamp::now();
-        let subject = Subject::from(&object);
-        let config_maps = ConfigMaps {
-            api: Api::namespaced(ctx.client.clone(), &owner.namespace),
-            owner: &object,
-        };
-        let has_looked = known.is_none();
-        let observation = match known.take() {
-            Some(known) => known,
-            None => observe::observe(ctx, &owner, &subject, &config_maps, now).await,
-        };
-        let observed = &observation.observed;
-        let plan = plan::plan(&subject, observed, now);
-        // Later looks of a sync find what it has changed itself.
-        let is_first_look = has_looked && observed.catalogue.is_some() && subject.status.progress.is_none();
-        if is_first_look && plan::needs_repair(&subject, observed) {
-            ctx.schemas
-                .note(&uid, |remembered| remembered.repaired_at = Some(now));
-        }
-        let acted = match &plan.step {
-            Some(_) if !ctx.leadership.is_current(tokio::time::Instant::now()) => {
-                return Err(Error::NotLeader);
-            }
-            Some(step) => {
-                let connection = observation.connection.as_deref();
-                act::act(ctx, &config_maps, &subject, observed, step, connection).await
-            }
-            None => Acted::Nothing,
-        };
-        applied |= plan.step.is_some();
-        let now = Timestamp::now();
-        let cost = remember(ctx, &uid, observed, &plan, &acted, now);
-        let old = subject.status.clone();
-        let status = status::next_status(&subject, observed, &plan, &acted, cost, now);
-        let phase = status::final_phase(&plan, &acted);
-        if status != old {
-            object = apply_status(&api, &object, Guard::Version, FIELD_MANAGER, &status).await?;
-            announce(ctx, &object, &old, &phase).await;
-        }
-        if let (Some(Step::Fetch { .. }), Acted::Fetched { stopped: None, .. }) = (&plan.step, &acted)
-            && subject_is_slow(&acted, &plan)
-        {
-            return Ok((Action::requeue(Duration::ZERO), Outcome::Applied));
-        }
-        if plan.step.is_none() || matches!(phase, Phase::Failed(_)) {
-            return Ok((next_look(&object, &plan, &phase, now), outcome(&phase, applied)));
-        }
-        known = plan
-            .step
-            .and_then(|step| observation.observed.after(&step, &acted))
-            .map(|observed| Observation {
-                observed,
-                connection: observation.connection,
-            });
-    }
-    Err(Error::Endless(MAX_STEPS))
-}
-
-/// The time slice was used up before everything was fetched.
-fn subject_is_slow(acted: &Acted, plan: &Plan) -> bool {
-    match (acted, &plan.step) {
-        (Acted::Fetched { done, failed, .. }, Some(Step::Fetch { toolkits })) => {
-            done + failed.len() < toolkits.len()
-        }
-        _ => false,
-    }
-}
-
-/// Keeps what the next pass of this sync has to know, and tells what the sync has cost so far.
-fn remember(
-    ctx: &Context,
-    uid: &str,
-    observed: &Observed,
-    plan: &Plan,
-    acted: &Acted,
-    now: Timestamp,
-) -> Cost {
-    ctx.schemas.note(uid, |remembered| {
-        let cost = remembered.sync.as_ref().map_or_else(Cost::default, |sync| Cost {
-            started_at: Some(sync.started_at),
-            api_calls: sync.api_calls,
-        });
-        if let (Acted::Fetched { failed, .. }, Some(sync)) = (acted, &mut remembered.sync) {
-            sync.failed.extend(failed.clone());
-        }
-        match plan.phase {
-            Phase::Finished { .. } => {
-                remembered.sync = None;
-                remembered.checked_at = Some(now);
-            }
-            // What Composio answered is in doubt: the next try asks again.
-            Phase::Failed(_) if observed.catalogue.is_some() => remembered.sync = None,
-            _ => {}
-        }
-        cost
-    })
-}
-
-/// When to look again after a pass that left the object with this status.
-fn next_look(object: &ComposioSchemaCache, plan: &Plan, phase: &Phase, now: Timestamp) -> Action {
-    let retry = || {
-        let retry = object.status.as_ref()?.retry.as_ref()?;
-        Some(until(retry.next_attempt_at.as_ref()?.0, now))
-    };
-    let wait = match phase {
-        Phase::Keep => plan.wake,
-        Phase::Suspended => None,
-        Phase::Failed(_) => retry(),
-        Phase::Syncing { .. } | Phase::Finished { .. } => {
-            retry().or_else(|| Some(plan::refresh_interval(&Subject::from(object))))
-        }
-    };
-    // Times in status are whole seconds; a wake-up a moment early would only be repeated.
-    Action::requeue(wait.map_or(RESYNC, |wait| wait.min(RESYNC)) + Duration::from_millis(50))
-}
-
-fn outcome(phase: &Phase, applied: bool) -> Outcome {
-    match phase {
-        Phase::Failed(failure) => match failure.class {
-            Class::Stalled => Outcome::Stalled,
-            Class::Waiting => Outcome::Waiting,
-            Class::Transient => Outcome::Failed,
-        },
-        _ if applied => Outcome::Applied,
-        _ => Outcome::Unchanged,
-    }
-}
-
-async fn announce(
-    ctx: &Context,
-    object: &ComposioSchemaCache,
-    old: &crate::api::ComposioSchemaCacheStatus,
-    phase: &Phase,
-) {
-    let new = object.status.clone().unwrap_or_default();
-    if let Phase::Failed(failure) = phase {
-        ctx.metrics
-            .failure(Controller::ComposioSchemaCache, failure.reason.as_str());
-    }
-    let regarding = object.object_ref(&());
-    for told in announcements::of_change(old, &new, phase) {
-        ctx.announce(&regarding, "Sync", &told).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::composio_schema_cache::CacheState;
-
-    #[test]
-    fn metrics_know_every_state() {
-        let all: Vec<_> = CacheState::ALL.iter().map(|state| state.as_str()).collect();
-        assert_eq!(SchemaCaches::STATES, all);
+    fn on_deleted(&self, key: &ObjectKey, uid: &str) {
+        self.states.forget(uid);
+        self.access.forget(key, uid);
     }
 
-    /// Found as a suspended cache that was looked at every 50 ms, because it had failed before.
-    #[test]
-    fn a_time_to_try_again_that_has_passed_does_not_wake_a_suspended_cache() {
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let object: ComposioSchemaCache = serde_json::from_value(serde_json::json!({
-            "apiVersion": "composio-operator.dev/v1alpha1", "kind": "ComposioSchemaCache",
-            "metadata": {"name": "tools", "namespace": "agents", "uid": "u-1"},
-            "spec": {"suspend": true},
-            "status": {"retry": {"failures": 3, "lastFailureAt": "2025-12-31T00:00:00Z", "reason": "RateLimited",
-                "nextAttemptAt": "2025-12-31T00:01:00Z"}},
-        }))
-        .unwrap();
-        let plan = Plan {
-            step: None,
-            phase: Phase::Suspended,
-            wake: None,
-        };
-        let resync = Action::requeue(RESYNC + Duration::from_millis(50));
-        assert_eq!(next_look(&object, &plan, &Phase::Suspended, now), resync);
+    fn on_relisted(&self, exists: &dyn Fn(&ObjectKey) -> bool) {
+        self.states.retain(exists);
     }
 }

@@ -1,77 +1,22 @@
-//! What a decision needs to know: plain data, gathered by `observe.rs`, judged by `plan.rs`.
+//! The facts that a decision needs: plain data, gathered by `observe.rs` and read by `plan`.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::plan::Step;
-use super::status::Acted;
-use crate::api::composio_schema_cache::{
-    ComposioSchemaCache, ComposioSchemaCacheSpec, ComposioSchemaCacheStatus,
-};
-use crate::api::{RetryStatus, request_token};
-use crate::controllers::failure::Failure;
-use crate::controllers::retry;
+use super::status::{Cost, Effect};
+use crate::api::ComposioSchemaCache;
+use crate::runtime;
+use crate::runtime::failure::Failure;
 use crate::schemas::manifest::Manifest;
 use crate::schemas::record::Record;
 use crate::schemas::{FORMAT, sha256_hex};
 
-/// The object itself, reduced to what decisions read.
-#[derive(Clone, Debug)]
-pub struct Subject<'a> {
-    /// `metadata.name`.
-    pub name: &'a str,
-    /// `metadata.uid`.
-    pub uid: &'a str,
-    /// `metadata.generation`.
-    pub generation: i64,
-    /// `metadata.deletionTimestamp` is set.
-    pub deleting: bool,
-    /// Token of the request annotation.
-    pub requested_at: Option<Cow<'a, str>>,
-    /// What is asked for.
-    pub spec: &'a ComposioSchemaCacheSpec,
-    /// What was known after the last pass.
-    pub status: &'a ComposioSchemaCacheStatus,
-}
+/// What a decision sees of the object.
+pub type View<'a> = runtime::view::View<'a, ComposioSchemaCache>;
 
-static NO_STATUS: std::sync::LazyLock<ComposioSchemaCacheStatus> = std::sync::LazyLock::new(Default::default);
-
-impl<'a> From<&'a ComposioSchemaCache> for Subject<'a> {
-    fn from(object: &'a ComposioSchemaCache) -> Self {
-        Self {
-            name: object.metadata.name.as_deref().unwrap_or_default(),
-            uid: object.metadata.uid.as_deref().unwrap_or_default(),
-            generation: object.metadata.generation.unwrap_or_default(),
-            deleting: object.metadata.deletion_timestamp.is_some(),
-            requested_at: request_token(object),
-            spec: &object.spec,
-            status: object.status.as_ref().unwrap_or(&NO_STATUS),
-        }
-    }
-}
-
-impl Subject<'_> {
-    /// A request token that was not acted on yet.
-    pub fn open_request(&self) -> Option<&str> {
-        self.requested_at
-            .as_deref()
-            .filter(|token| self.status.last_handled_request_at.as_deref() != Some(token))
-    }
-
-    /// The failure on record, as long as spec and request are the ones it happened with.
-    pub fn standing_failure(&self) -> Option<&RetryStatus> {
-        let unchanged =
-            self.open_request().is_none() && self.status.observed_generation == Some(self.generation);
-        self.status.retry.as_ref().filter(|_| unchanged)
-    }
-
-    /// Seed for jitter: the same for the same object.
-    pub fn seed(&self) -> u64 {
-        retry::seed(self.uid)
-    }
-
+impl View<'_> {
     /// Hash of what shapes a toolkit's content, whichever toolkit it is.
     pub fn settings(&self) -> String {
         let spec = self.spec;
@@ -83,17 +28,15 @@ impl Subject<'_> {
     }
 }
 
-/// The remote and local facts of one pass.
+/// The facts of one reconcile.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// Why the observation is incomplete.
-    pub failure: Option<Failure>,
     /// When everything was last found or brought up to date. None: not since the operator started.
     pub checked_at: Option<Timestamp>,
     /// When a repair last began. None: not since the operator started.
     pub repaired_at: Option<Timestamp>,
     /// Every ConfigMap of this cache but the manifest.
-    pub held: Vec<Held>,
+    pub cached: Vec<CachedConfigMap>,
     /// The manifest; None if there is none, or it was damaged.
     pub manifest: Option<Manifest>,
     /// There is a ConfigMap for the manifest, damaged or not.
@@ -104,37 +47,40 @@ pub struct Observed {
     pub catalogue: Option<Catalogue>,
     /// Toolkits that failed in the sync under way.
     pub failed: BTreeMap<String, Failure>,
+    /// What the sync under way has cost so far.
+    pub cost: Cost,
 }
 
 impl Observed {
-    /// What is known after `step`, which came out as `acted`, without another look: nobody but this cache writes its
-    /// ConfigMaps, and the watch tells if somebody did. None: look again. Of a toolkit that
-    /// failed, some parts may be written and others not.
-    pub fn after(mut self, step: &Step, acted: &Acted) -> Option<Self> {
-        match (step, acted) {
-            (Step::Begin, Acted::Done) => {}
+    /// What is known after `step` without observing again: nobody but this cache writes its ConfigMaps, and the watch
+    /// tells if somebody did. None: it has to be observed again. Of a toolkit that failed, some parts may be written and
+    /// others not.
+    pub fn after(mut self, step: &Step, effect: &Effect) -> Option<Self> {
+        match (step, effect) {
+            (Step::Begin, Effect::Done) => {}
             (
                 Step::Fetch { .. },
-                Acted::Fetched {
+                Effect::Fetched {
                     written,
                     failed,
-                    stopped: None,
+                    api_calls,
                     ..
                 },
             ) if failed.is_empty() => {
-                let is_old = |held: &Held| written.iter().any(|new| new.name == held.name);
-                self.held.retain(|held| !is_old(held));
-                self.held.extend(written.iter().cloned());
+                self.cost.api_calls += api_calls;
+                let is_old = |cached: &CachedConfigMap| written.iter().any(|new| new.name == cached.name);
+                self.cached.retain(|cached| !is_old(cached));
+                self.cached.extend(written.iter().cloned());
                 // As a list would be: in what order they were done is no matter.
-                self.held.sort_by(|a, b| a.name.cmp(&b.name));
+                self.cached.sort_by(|a, b| a.name.cmp(&b.name));
             }
-            (Step::WriteManifest(manifest), Acted::Done) => {
+            (Step::WriteManifest(manifest), Effect::Done) => {
                 self.manifest = Some(manifest.clone());
                 self.manifest_exists = true;
                 self.manifest_is_labelled = true;
             }
-            (Step::Delete { names }, Acted::Done) => {
-                self.held.retain(|held| !names.contains(&held.name));
+            (Step::Delete { names }, Effect::Done) => {
+                self.cached.retain(|cached| !names.contains(&cached.name));
             }
             _ => return None,
         }
@@ -144,7 +90,7 @@ impl Observed {
 
 /// A ConfigMap of this cache.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Held {
+pub struct CachedConfigMap {
     /// Its name.
     pub name: String,
     /// What its annotations tell; None for a continuation, and where they were edited beyond use.
@@ -161,14 +107,14 @@ pub struct Held {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalogue {
     /// Every toolkit, by slug.
-    pub toolkits: BTreeMap<String, Listed>,
+    pub toolkits: BTreeMap<String, CatalogueEntry>,
     /// Toolkits with an enabled auth config. None: not asked.
     pub configured: Option<BTreeSet<String>>,
 }
 
 /// A toolkit of the catalogue.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Listed {
+pub struct CatalogueEntry {
     /// Its latest version.
     pub version: Option<String>,
     /// When it was last updated, for comparison only.

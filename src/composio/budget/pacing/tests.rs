@@ -26,15 +26,15 @@ fn headers(limit: u64, remaining: u64) -> RateHeaders {
 
 /// Makes as many calls as `class` may between two times.
 fn drain(pacer: &mut Pacer, from: At, until: At, class: Priority) -> Vec<At> {
-    let mut made = Vec::new();
+    let mut sent = Vec::new();
     let mut now = from;
     loop {
         now = now.max(pacer.earliest(now, class));
         if now >= until {
-            return made;
+            return sent;
         }
         pacer.take(now, class);
-        made.push(now);
+        sent.push(now);
     }
 }
 
@@ -134,15 +134,15 @@ fn a_refusal_closes_the_budget_for_everybody_and_reopens_it_gently() {
 #[test]
 fn no_class_takes_what_the_server_keeps_for_those_above() {
     let now = seconds(1000);
-    for (class, floor) in CLASSES.into_iter().zip([40, 140, 240, 540]) {
+    for (class, min_generation) in CLASSES.into_iter().zip([40, 140, 240, 540]) {
         let mut pacer = Pacer::new(2000, WINDOW);
         let call = pacer.take(now, class);
-        pacer.observe(now, call, headers(2000, floor));
+        pacer.observe(now, call, headers(2000, min_generation));
         assert_eq!(pacer.earliest(now, class), now + WINDOW, "{class:?}");
         // One more is one call, paced over the rest of the window.
         let mut pacer = Pacer::new(2000, WINDOW);
         let call = pacer.take(now, class);
-        pacer.observe(now, call, headers(2000, floor + 1));
+        pacer.observe(now, call, headers(2000, min_generation + 1));
         assert_eq!(drain(&mut pacer, now, now + WINDOW, class).len(), 0);
         assert_eq!(pacer.earliest(now, class), now + WINDOW);
     }
@@ -154,9 +154,9 @@ fn what_others_leave_is_spread_until_the_window_must_have_ended() {
     let mut pacer = Pacer::new(2000, WINDOW);
     let call = pacer.take(now, Priority::Pending);
     pacer.observe(now, call, headers(2000, 740));
-    let made = drain(&mut pacer, now, now + WINDOW, Priority::Pending);
-    assert!((590..=600).contains(&made.len()), "{}", made.len());
-    let first_half = made.iter().filter(|at| **at < now + WINDOW / 2).count();
+    let sent = drain(&mut pacer, now, now + WINDOW, Priority::Pending);
+    assert!((590..=600).contains(&sent.len()), "{}", sent.len());
+    let first_half = sent.iter().filter(|at| **at < now + WINDOW / 2).count();
     assert!((280..=320).contains(&first_half), "{first_half}");
 }
 
@@ -186,7 +186,7 @@ fn an_answer_that_was_overtaken_is_not_taken_for_a_new_window() {
     assert_eq!(
         pacer.remaining(seconds(1003)),
         Some(100),
-        "somebody else made fifty calls in between"
+        "somebody else sent fifty calls in between"
     );
 }
 
@@ -233,7 +233,7 @@ proptest! {
     ) {
         let mut pacer = Pacer::new(limit, WINDOW);
         let mut now = At::ZERO;
-        let mut made: Vec<At> = Vec::new();
+        let mut sent: Vec<At> = Vec::new();
         for (gap, class) in arrivals {
             now += Duration::from_millis(gap);
             let at = now.max(pacer.earliest(now, CLASSES[class]));
@@ -241,11 +241,11 @@ proptest! {
             if at < now + seconds(30) {
                 now = at;
                 pacer.take(now, CLASSES[class]);
-                made.push(now);
+                sent.push(now);
             }
         }
-        for (index, start) in made.iter().enumerate() {
-            let held = made[index..].iter().take_while(|at| **at <= *start + WINDOW).count() as u64;
+        for (index, start) in sent.iter().enumerate() {
+            let held = sent[index..].iter().take_while(|at| **at <= *start + WINDOW).count() as u64;
             prop_assert!(held <= limit, "{held} of {limit} in one window");
         }
     }

@@ -4,108 +4,53 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Doomed, Plan, Step};
+use super::{DeletionTarget, Plan, Step};
 use crate::api::reddit_connection::{DeletionPolicy, TOOLKIT};
 use crate::composio::Account;
-use crate::controllers::failure::{Reason, until};
-use crate::controllers::reddit_connection::observed::{Observed, Subject, attempt_of};
-use crate::controllers::reddit_connection::phase::Phase;
+use crate::controllers::reddit_connection::observed::{Observed, View, attempt_of};
+use crate::runtime::backoff::until;
+use crate::runtime::plan::Position;
 
 /// A create whose answer never came may still be committed this long after its intent was recorded: until the call was
-/// sent, until it was given up, and a while for Composio. Deletion waits that long before it believes a listing that
+/// sent, until it was given up, and a while for Composio. Deletion waits that long before it believes a list that
 /// does not show the account.
 const UNANSWERED_CREATE: Duration = Duration::from_secs(75);
 
-/// Cleanup tries before an object is released although a person could mend the failure; about ten minutes.
-const MAX_CLEANUP_TRIES_UNMENDED: i64 = 8;
-/// Cleanup tries before an object is released although Composio does not answer, a bit more than two hours.
-const MAX_CLEANUP_TRIES: i64 = 30;
-
-pub(super) fn plan(subject: &Subject<'_>, observed: &Observed, now: Timestamp) -> Plan {
-    if !subject.has_finalizer {
-        return Plan::rest(Phase::Keep);
+pub(super) fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
+    let accounts = observed.user_accounts.as_deref().unwrap_or_default();
+    if let Some((id, target)) = next_target(view, accounts) {
+        let revoke = view.deletion_policy() == DeletionPolicy::Revoke;
+        let id = id.to_owned();
+        return Plan::step(Step::DeleteAccount { id, revoke, target }, Position::Unchanged);
     }
-    if subject.deletion_policy() == DeletionPolicy::Retain {
-        return Plan::step(Step::RemoveFinalizer { abandoned: None }, Phase::Deleting);
-    }
-    if subject.is_backing_off(now) {
-        return Plan::rest(Phase::BackingOff).wake_for_retry(subject, now);
-    }
-    if let Some(reason) = cleanup_given_up(subject) {
-        return Plan::step(
-            Step::RemoveFinalizer {
-                abandoned: Some(reason.to_owned()),
-            },
-            Phase::Deleting,
-        );
-    }
-    if let Some(failure) = &observed.failure {
-        return Plan::rest(Phase::Failed(failure.clone()));
-    }
-    let Some(inventory) = &observed.inventory else {
-        return Plan::rest(Phase::Deleting);
-    };
-    if let Some((id, role)) = doomed(subject, inventory) {
-        let revoke = subject.deletion_policy() == DeletionPolicy::Revoke;
-        return Plan::step(
-            Step::DeleteAccount {
-                id: id.to_owned(),
-                revoke,
-                role,
-            },
-            Phase::Deleting,
-        );
-    }
-    let unanswered_until = subject
+    let unanswered_until = view
         .status
         .link
         .as_ref()
-        .filter(|_| subject.status.connected_account_id.is_none())
+        .filter(|_| view.status.connected_account_id.is_none())
         .and_then(|link| link.requested_at.0.checked_add(UNANSWERED_CREATE).ok());
     match unanswered_until {
-        Some(end) if now < end => Plan::rest(Phase::Deleting).wake_in(until(end, now)),
-        _ => Plan::step(Step::RemoveFinalizer { abandoned: None }, Phase::Deleting),
+        Some(end) if now < end => Plan::rest(Position::Unchanged).requeue_in(until(end, now)),
+        _ => Plan::rest(Position::Unchanged),
     }
 }
 
-/// The next account to delete. An adopted account is only taken from the person's own listing, so that naming somebody
+/// The next account to delete. An adopted account is only taken from the list of the person's own accounts, so that naming somebody
 /// else's account never deletes it.
-fn doomed<'a>(subject: &Subject<'a>, inventory: &'a [Account]) -> Option<(&'a str, Doomed)> {
-    let known = subject
+fn next_target<'a>(view: &'a View<'_>, accounts: &'a [Account]) -> Option<(&'a str, DeletionTarget)> {
+    let known = view
         .status
         .connected_account_id
         .as_deref()
-        .filter(|_| !subject.is_adopted());
-    let adopted = subject.account_id().filter(|_| subject.is_adopted());
-    known.map(|id| (id, Doomed::Current)).or_else(|| {
-        inventory.iter().find_map(|account| {
+        .filter(|_| !view.is_adopted());
+    let adopted = view.account_id().filter(|_| view.is_adopted());
+    known.map(|id| (id, DeletionTarget::Current)).or_else(|| {
+        accounts.iter().find_map(|account| {
             if Some(account.id.as_str()) == adopted && account.toolkit == TOOLKIT {
-                return Some((account.id.as_str(), Doomed::Current));
+                return Some((account.id.as_str(), DeletionTarget::Current));
             }
-            attempt_of(subject.uid, account.alias.as_deref()?)?;
-            Some((account.id.as_str(), Doomed::Stray))
+            attempt_of(view.uid, account.alias.as_deref()?)?;
+            Some((account.id.as_str(), DeletionTarget::Orphan))
         })
     })
-}
-
-/// The failure that cleanup was tried often enough against: an object must not hang for ever.
-fn cleanup_given_up<'a>(subject: &Subject<'a>) -> Option<&'a str> {
-    let retry = subject
-        .status
-        .retry
-        .as_ref()
-        .filter(|_| subject.standing_failure().is_some())?;
-    let unmended = [
-        Reason::ApiKeyNotFound,
-        Reason::ApiKeyNotShared,
-        Reason::ApiKeyRejected,
-        Reason::ApiKeyForbidden,
-        Reason::RequestRefused,
-    ];
-    let limit = if unmended.iter().any(|reason| reason.as_str() == retry.reason) {
-        MAX_CLEANUP_TRIES_UNMENDED
-    } else {
-        MAX_CLEANUP_TRIES
-    };
-    (retry.failures >= limit).then_some(retry.reason.as_str())
 }

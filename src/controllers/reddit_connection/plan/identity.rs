@@ -5,16 +5,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::fast_until;
-use crate::controllers::failure::until;
-use crate::controllers::reddit_connection::observed::Subject;
+use crate::controllers::reddit_connection::observed::View;
 use crate::controllers::reddit_connection::phase::Phase;
+use crate::runtime::backoff::until;
 
 /// Identity look-ups before the operator stops trying by itself.
 const MAX_IDENTITY_TRIES: i64 = 30;
 
-pub(super) fn identity_mismatch(subject: &Subject<'_>) -> Option<Phase> {
-    let expected = subject.spec.expected_username.as_ref()?;
-    let actual = subject.status.display_name.as_ref()?;
+pub(super) fn identity_mismatch(view: &View<'_>) -> Option<Phase> {
+    let expected = view.spec.expected_username.as_ref()?;
+    let actual = view.status.display_name.as_ref()?;
     // Reddit user names are case-insensitive.
     (!expected.eq_ignore_ascii_case(actual)).then(|| Phase::IdentityMismatch {
         expected: expected.clone(),
@@ -23,8 +23,8 @@ pub(super) fn identity_mismatch(subject: &Subject<'_>) -> Option<Phase> {
 }
 
 /// Whether nothing more is to be learnt about the person.
-pub(super) fn identity_settled(subject: &Subject<'_>) -> bool {
-    let status = subject.status;
+pub(super) fn identity_settled(view: &View<'_>) -> bool {
+    let status = &view.status;
     let tries = status.identity.as_ref().map_or(0, |identity| identity.attempts);
     let complete = status.display_name.is_some()
         && status.profile_url.is_some()
@@ -35,12 +35,12 @@ pub(super) fn identity_settled(subject: &Subject<'_>) -> bool {
 }
 
 /// Time until the next identity look-up: `fast` within `fastFor`, then `slow`, doubling up to `settled`.
-pub(super) fn identity_wait(subject: &Subject<'_>, now: Timestamp) -> Duration {
-    let Some(identity) = &subject.status.identity else {
+pub(super) fn identity_wait(view: &View<'_>, now: Timestamp) -> Duration {
+    let Some(identity) = &view.status.identity else {
         return Duration::ZERO;
     };
-    let polling = &subject.spec.polling;
-    let interval = if fast_until(subject, subject.status.connected_at.as_ref().map(|t| t.0)) > now {
+    let polling = &view.spec.polling;
+    let interval = if fast_until(view, view.status.connected_at.as_ref().map(|t| t.0)) > now {
         Duration::from(polling.fast)
     } else {
         let doublings = u32::try_from(identity.attempts.clamp(1, 12) - 1).unwrap_or(0);

@@ -1,19 +1,13 @@
-//! The effects a plan may ask for, one at a time.
+//! The steps that a plan may ask for, one at a time.
 
 use jiff::Timestamp;
 
 use crate::composio::{Account, AccountStatus};
+use crate::runtime;
 
-/// One effect.
+/// One step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Put the finalizer on the object.
-    AddFinalizer,
-    /// Take the finalizer off: nothing is left to clean. With a reason if something may be left.
-    RemoveFinalizer {
-        /// Reason of the failure the cleanup was given up for.
-        abandoned: Option<String>,
-    },
     /// Record in status that link number `attempt` is going to be made, before it is made.
     BeginLink {
         /// Number of the attempt, from 1.
@@ -59,7 +53,7 @@ pub enum Step {
         /// Revoke its tokens too.
         revoke: bool,
         /// What it was to this object.
-        role: Doomed,
+        target: DeletionTarget,
     },
     /// Enable or disable the account at Composio.
     SetEnabled {
@@ -69,7 +63,7 @@ pub enum Step {
         enabled: bool,
     },
     /// Delete the Secret that an earlier object of the same name left: the garbage collector may take its time.
-    DeleteLeftoverSecret,
+    DeletePreviousSecret,
     /// Delete the Secret with the spent link.
     DeleteLinkSecret,
     /// Ask Reddit, through a Composio tool, who the account is.
@@ -77,28 +71,31 @@ pub enum Step {
         /// The account.
         id: String,
     },
-    /// Look at the account right now, because somebody asked for it.
+    /// Read the account right now, because somebody asked for it.
     Refresh {
         /// The account.
         id: String,
     },
 }
 
-/// What a doomed account was to the object.
+/// What an account that is to be deleted was to the object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Doomed {
+pub enum DeletionTarget {
     /// The account in status.
     Current,
     /// Left over from an earlier attempt.
-    Stray,
+    Orphan,
 }
 
-impl Step {
-    /// Whether the step changes something at Composio. Such a step is never taken on the word of a cache.
-    pub fn is_remote_change(&self) -> bool {
+impl runtime::Step for Step {
+    fn is_external(&self) -> bool {
         matches!(
             self,
             Self::CreateLink { .. } | Self::DeleteAccount { .. } | Self::SetEnabled { .. }
         )
+    }
+
+    fn must_be_recorded(&self) -> bool {
+        matches!(self, Self::CreateLink { .. })
     }
 }

@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Doomed, Plan, Step, cadence, inquiries, plan};
-use crate::api::RedditConnection;
+use super::{DeletionTarget, Plan, Step, plan, poll_interval, queries};
+use crate::api::{Reason, RedditConnection};
 use crate::composio::{Account, AccountStatus, AuthConfig, Priority};
-use crate::controllers::failure::{Failure, Reason};
+use crate::controllers::reddit_connection::RedditConnections;
 use crate::controllers::reddit_connection::fixtures::{
     AUTH_CONFIG, UID, account, at, auth_config, deleted, object, requested,
 };
 use crate::controllers::reddit_connection::observed::{
-    AccountView, LinkSecret, Observed, Subject, alias, attempt_of,
+    AccountView, LinkSecret, Observed, View, alias, attempt_of,
 };
 use crate::controllers::reddit_connection::phase::Phase;
+use crate::runtime::Controller;
+use crate::runtime::plan::Position;
 
 fn decide(object: &RedditConnection, observed: &Observed) -> Plan {
-    plan(&Subject::from(object), observed, at(100))
+    plan(&View::from(object), observed, at(100))
 }
 
 fn found(account: Account) -> Observed {
@@ -29,7 +31,7 @@ fn found(account: Account) -> Observed {
 
 fn nothing_yet() -> Observed {
     Observed {
-        inventory: Some(vec![]),
+        user_accounts: Some(vec![]),
         auth_configs: Some(vec![auth_config(AUTH_CONFIG, true)]),
         link_secret: Some(LinkSecret::Absent),
         ..Observed::default()
@@ -37,8 +39,8 @@ fn nothing_yet() -> Observed {
 }
 
 fn stall_reason(plan: &Plan) -> Option<Reason> {
-    match &plan.phase {
-        Phase::Failed(failure) | Phase::Refused(failure) => Some(failure.reason),
+    match &plan.position {
+        Position::Failed(failure) | Position::At(Phase::Refused(failure)) => Some(failure.reason),
         _ => None,
     }
 }
@@ -52,11 +54,7 @@ fn aliases_are_told_apart_by_object_and_attempt() {
 }
 
 #[test]
-fn a_new_object_gets_its_finalizer_then_an_intent_then_a_secret_then_a_link() {
-    let mut new = object(&json!({}), &json!({}));
-    new.metadata.finalizers = None;
-    assert_eq!(decide(&new, &nothing_yet()).step, Some(Step::AddFinalizer));
-
+fn a_new_object_gets_an_intent_then_a_secret_then_a_link() {
     let new = object(&json!({}), &json!({}));
     let first_link = Step::BeginLink {
         attempt: 1,
@@ -71,7 +69,7 @@ fn a_new_object_gets_its_finalizer_then_an_intent_then_a_secret_then_a_link() {
     assert_eq!(decide(&begun, &nothing_yet()).step, Some(Step::PrepareLinkSecret));
 
     let prepared = Observed {
-        link_secret: Some(LinkSecret::Ours {
+        link_secret: Some(LinkSecret::Owned {
             account_id: None,
             expires_at: None,
         }),
@@ -85,10 +83,11 @@ fn a_new_object_gets_its_finalizer_then_an_intent_then_a_secret_then_a_link() {
 }
 
 #[test]
-fn an_object_that_only_watches_needs_no_finalizer_and_changes_nothing() {
+fn an_object_that_only_observes_needs_no_finalizer_and_changes_nothing() {
     let spec = json!({"managementPolicy": "Observe", "connectedAccountId": "ca_1"});
     let mut observing = object(&spec, &json!({}));
     observing.metadata.finalizers = None;
+    assert!(!RedditConnections::needs_finalizer(&View::from(&observing)));
     for status in [
         AccountStatus::Initializing,
         AccountStatus::Inactive,
@@ -131,7 +130,7 @@ fn without_exactly_one_enabled_auth_config_nothing_is_created() {
         (two.step.clone(), stall_reason(&two)),
         (None, Some(Reason::AuthConfigAmbiguous))
     );
-    let Phase::Failed(failure) = two.phase else {
+    let Position::Failed(failure) = two.position else {
         unreachable!()
     };
     assert!(
@@ -215,15 +214,19 @@ fn an_account_of_somebody_else_is_refused_and_never_deleted() {
         let plan = decide(&adopting, &found(foreign));
         assert_eq!((plan.step.clone(), stall_reason(&plan)), (None, Some(reason)));
     }
-    // The listing of this person does not show the other person's account.
+    // The list of this person's accounts does not show the other person's account.
     let deletion = decide(
         &deleted(adopting),
         &Observed {
-            inventory: Some(vec![]),
+            user_accounts: Some(vec![]),
             ..Observed::default()
         },
     );
-    assert_eq!(deletion.step, Some(Step::RemoveFinalizer { abandoned: None }));
+    assert_eq!(
+        deletion,
+        Plan::rest(Position::Unchanged),
+        "nothing is left to clean up"
+    );
 }
 
 #[test]
@@ -242,7 +245,7 @@ fn an_old_intent_is_renewed_before_the_link_is_made() {
     let intent =
         |at: &str| json!({"linkAttempts": 1, "link": {"requestedAt": at}, "authConfigId": AUTH_CONFIG});
     let prepared = Observed {
-        link_secret: Some(LinkSecret::Ours {
+        link_secret: Some(LinkSecret::Owned {
             account_id: None,
             expires_at: None,
         }),
@@ -258,13 +261,16 @@ fn an_old_intent_is_renewed_before_the_link_is_made() {
     let deleted = deleted(fresh);
     let plan = decide(&deleted, &nothing_yet());
     assert_eq!(plan.step, None, "the answer may still be on its way");
-    assert!(plan.wake.is_some_and(|wake| wake > Duration::from_mins(1)));
+    assert!(
+        plan.requeue_after
+            .is_some_and(|wake| wake > Duration::from_mins(1))
+    );
 }
 
 #[test]
 fn an_account_in_status_that_is_not_this_objects_is_told_apart() {
     let object = object(&json!({}), &json!({"connectedAccountId": "ca_1"}));
-    let subject = Subject::from(&object);
+    let view = View::from(&object);
     let ours = account("ca_1", AccountStatus::Active, Some(alias(UID, 1)));
     let other_person = Account {
         user_id: "somebody".to_owned(),
@@ -272,8 +278,7 @@ fn an_account_in_status_that_is_not_this_objects_is_told_apart() {
     };
     let other_object = account("ca_1", AccountStatus::Active, Some(alias("another-uid", 1)));
     let unnamed = account("ca_1", AccountStatus::Active, None);
-    let judged =
-        [&ours, &other_person, &other_object, &unnamed].map(|account| subject.is_of_another(account));
+    let judged = [&ours, &other_person, &other_object, &unnamed].map(|account| view.is_of_another(account));
     assert_eq!(judged, [false, true, true, false]);
 }
 
@@ -284,16 +289,14 @@ fn every_status_of_composio_maps_as_documented() {
     let known = json!({"connectedAccountId": "ca_1", "connectedAt": "2026-01-01T00:00:00Z", "displayName": "alice",
         "profileUrl": "p", "avatarUrl": "a", "identity": {"attempts": 0, "lastAttemptAt": "2026-01-01T00:00:00Z"}});
     let object = object(&json!({}), &known);
-    let phase = |status| decide(&object, &found(account("ca_1", status, None))).phase;
+    let phase = |status| match decide(&object, &found(account("ca_1", status, None))).position {
+        Position::At(phase) => phase,
+        other => panic!("{other:?}"),
+    };
     for pending in [S::Initializing, S::Initiated, S::Pending] {
         assert!(matches!(phase(pending), Phase::AwaitingConsent { .. }));
     }
-    assert_eq!(
-        phase(S::Active),
-        Phase::Connected {
-            display_name: Some("alice".into())
-        }
-    );
+    assert_eq!(phase(S::Active), Phase::Connected);
     assert_eq!(phase(S::Inactive), Phase::DisabledElsewhere { managed: true });
     assert_eq!(phase(S::Revoked), Phase::Revoked);
     assert_eq!(phase(S::Failed), Phase::ConsentFailed);
@@ -303,10 +306,14 @@ fn every_status_of_composio_maps_as_documented() {
         Phase::UnknownStatus("HIBERNATING".into())
     );
     let gone = Observed {
-        account: AccountView::Gone,
+        account: AccountView::NotFound,
         ..Observed::default()
     };
-    assert_eq!(decide(&object, &gone).phase, Phase::Gone { managed: true });
+    let managed = true;
+    assert_eq!(
+        decide(&object, &gone).position,
+        Phase::NotFound { managed }.into()
+    );
 }
 
 #[test]
@@ -330,7 +337,7 @@ fn an_unused_link_is_renewed_while_renewals_last() {
     };
     assert_eq!(with(0).step, Some(renew.clone()));
     assert_eq!(with(1).step, Some(renew));
-    assert_eq!((with(2).step, with(2).phase), (None, Phase::LinkExpired));
+    assert_eq!(with(2), Plan::rest(Phase::LinkExpired));
 }
 
 #[test]
@@ -344,7 +351,7 @@ fn an_expired_credential_waits_for_a_request_even_if_renewals_are_left() {
         &json!({"connectedAccountId": "ca_1", "linkAttempts": 4, "authConfigId": AUTH_CONFIG}),
     );
     let plan = decide(&object, &found(expired.clone()));
-    assert_eq!((plan.step, plan.phase), (None, Phase::CredentialExpired));
+    assert_eq!(plan, Plan::rest(Phase::CredentialExpired));
     let asked = decide(&requested(object, "again"), &found(expired));
     assert!(matches!(
         asked.step,
@@ -383,7 +390,7 @@ fn a_handled_request_asks_for_nothing() {
 fn leftovers_of_earlier_attempts_go_before_a_new_link_is_made() {
     let status = json!({"linkAttempts": 3, "link": {"requestedAt": "2026-01-01T00:00:00Z"}, "authConfigId": AUTH_CONFIG});
     let observed = Observed {
-        inventory: Some(vec![
+        user_accounts: Some(vec![
             account("ca_other", AccountStatus::Active, Some("made by hand".into())),
             account("ca_old", AccountStatus::Expired, Some(alias(UID, 2))),
         ]),
@@ -395,7 +402,7 @@ fn leftovers_of_earlier_attempts_go_before_a_new_link_is_made() {
         Some(Step::DeleteAccount {
             id: "ca_old".into(),
             revoke: false,
-            role: Doomed::Stray
+            target: DeletionTarget::Orphan
         })
     );
 }
@@ -406,17 +413,17 @@ fn a_lost_answer_is_resolved_by_listing_never_by_a_second_create() {
     let object = object(&json!({}), &status);
     let seen = |state: AccountStatus, secret: LinkSecret| {
         let observed = Observed {
-            inventory: Some(vec![account("ca_1", state, Some(alias(UID, 1)))]),
+            user_accounts: Some(vec![account("ca_1", state, Some(alias(UID, 1)))]),
             link_secret: Some(secret),
             ..nothing_yet()
         };
         decide(&object, &observed).step.unwrap()
     };
-    let stored = LinkSecret::Ours {
+    let stored = LinkSecret::Owned {
         account_id: Some("ca_1".into()),
         expires_at: Some(at(600)),
     };
-    let empty = LinkSecret::Ours {
+    let empty = LinkSecret::Owned {
         account_id: None,
         expires_at: None,
     };
@@ -440,7 +447,7 @@ fn a_lost_answer_is_resolved_by_listing_never_by_a_second_create() {
 #[test]
 fn a_lost_status_is_recovered_from_the_aliases() {
     let observed = Observed {
-        inventory: Some(vec![account("ca_9", AccountStatus::Active, Some(alias(UID, 9)))]),
+        user_accounts: Some(vec![account("ca_9", AccountStatus::Active, Some(alias(UID, 9)))]),
         ..nothing_yet()
     };
     assert_eq!(
@@ -453,7 +460,7 @@ fn a_lost_status_is_recovered_from_the_aliases() {
 fn a_link_secret_of_somebody_else_is_not_overwritten() {
     let status = json!({"linkAttempts": 1, "link": {"requestedAt": "2026-01-01T00:00:00Z"}, "authConfigId": AUTH_CONFIG});
     let observed = Observed {
-        link_secret: Some(LinkSecret::Foreign),
+        link_secret: Some(LinkSecret::NotOwned),
         ..nothing_yet()
     };
     let plan = decide(&object(&json!({}), &status), &observed);
@@ -467,11 +474,11 @@ fn a_link_secret_of_somebody_else_is_not_overwritten() {
 fn a_link_secret_left_by_an_earlier_object_of_the_name_is_cleared_away() {
     let status = json!({"linkAttempts": 1, "link": {"requestedAt": "2026-01-01T00:00:00Z"}, "authConfigId": AUTH_CONFIG});
     let observed = Observed {
-        link_secret: Some(LinkSecret::Leftover),
+        link_secret: Some(LinkSecret::PreviousOwner),
         ..nothing_yet()
     };
     let plan = decide(&object(&json!({}), &status), &observed);
-    assert_eq!(plan.step, Some(Step::DeleteLeftoverSecret));
+    assert_eq!(plan.step, Some(Step::DeletePreviousSecret));
 }
 
 #[test]
@@ -492,8 +499,8 @@ fn the_wrong_person_is_disabled_and_the_right_one_enabled_again() {
         })
     );
     assert!(matches!(
-        decide(&wrong, &inactive).phase,
-        Phase::IdentityMismatch { .. }
+        decide(&wrong, &inactive).position,
+        Position::At(Phase::IdentityMismatch { .. })
     ));
     let right = object(&spec, &status("aLICE"));
     assert_eq!(decide(&right, &active).step, None);
@@ -515,7 +522,7 @@ fn the_wrong_person_on_an_adopted_account_is_refused_but_left_alone() {
         &object(&spec, &status),
         &found(account("ca_1", AccountStatus::Active, None)),
     );
-    assert!(plan.step.is_none() && matches!(plan.phase, Phase::IdentityMismatch { .. }));
+    assert!(plan.step.is_none() && matches!(plan.position, Position::At(Phase::IdentityMismatch { .. })));
 }
 
 #[test]
@@ -531,75 +538,68 @@ fn somebody_elses_disabling_is_not_fought_but_undone_on_request() {
 }
 
 #[test]
-fn a_suspended_object_does_nothing_but_can_be_deleted() {
-    let spec = json!({"suspend": true});
-    let suspended = object(&spec, &json!({"connectedAccountId": "ca_1", "linkAttempts": 1}));
-    let active = found(account("ca_1", AccountStatus::Active, None));
-    assert_eq!(
-        decide(&suspended, &active),
-        Plan {
-            step: None,
-            phase: Phase::Suspended,
-            wake: None
-        }
+fn a_suspended_object_can_be_deleted() {
+    let suspended = object(
+        &json!({"suspend": true}),
+        &json!({"connectedAccountId": "ca_1", "linkAttempts": 1}),
     );
-    let inventory = Some(vec![account("ca_1", AccountStatus::Active, Some(alias(UID, 1)))]);
-    let step = decide(
-        &deleted(suspended),
-        &Observed {
-            inventory,
-            ..Observed::default()
-        },
-    )
-    .step;
+    let user_accounts = Some(vec![account("ca_1", AccountStatus::Active, Some(alias(UID, 1)))]);
+    let observed = Observed {
+        user_accounts,
+        ..Observed::default()
+    };
+    let step = decide(&deleted(suspended), &observed).step;
     assert_eq!(
         step,
         Some(Step::DeleteAccount {
             id: "ca_1".into(),
             revoke: false,
-            role: Doomed::Current
+            target: DeletionTarget::Current
         })
     );
 }
 
 #[test]
 fn deletion_follows_the_policy() {
-    let step = |spec, status| {
-        let inventory = Some(vec![account("ca_1", AccountStatus::Active, None)]);
-        decide(
-            &deleted(object(&spec, &status)),
-            &Observed {
-                inventory,
-                ..Observed::default()
-            },
-        )
-        .step
-        .unwrap()
+    let revokes = |spec, status| {
+        let object = deleted(object(&spec, &status));
+        let view = View::from(&object);
+        // Without a finalizer's need the runtime asks for nothing.
+        if !RedditConnections::needs_finalizer(&view) {
+            return None;
+        }
+        let user_accounts = Some(vec![account("ca_1", AccountStatus::Active, None)]);
+        let observed = Observed {
+            user_accounts,
+            ..Observed::default()
+        };
+        match decide(&object, &observed).step {
+            Some(Step::DeleteAccount {
+                id,
+                revoke,
+                target: DeletionTarget::Current,
+            }) if id == "ca_1" => Some(revoke),
+            other => panic!("{other:?}"),
+        }
     };
     let made = json!({"connectedAccountId": "ca_1", "linkAttempts": 1});
     let adopted = json!({"connectedAccountId": "ca_1"});
-    let release = Step::RemoveFinalizer { abandoned: None };
-    let delete = |revoke| Step::DeleteAccount {
-        id: "ca_1".into(),
-        revoke,
-        role: Doomed::Current,
-    };
-    assert_eq!(step(json!({}), made.clone()), delete(false));
+    assert_eq!(revokes(json!({}), made.clone()), Some(false));
     assert_eq!(
-        step(json!({"deletionPolicy": "Revoke"}), made.clone()),
-        delete(true)
+        revokes(json!({"deletionPolicy": "Revoke"}), made.clone()),
+        Some(true)
     );
-    assert_eq!(step(json!({"deletionPolicy": "Retain"}), made), release);
+    assert_eq!(revokes(json!({"deletionPolicy": "Retain"}), made), None);
     assert_eq!(
-        step(json!({"connectedAccountId": "ca_1"}), adopted.clone()),
-        release
+        revokes(json!({"connectedAccountId": "ca_1"}), adopted.clone()),
+        None
     );
     assert_eq!(
-        step(
+        revokes(
             json!({"connectedAccountId": "ca_1", "deletionPolicy": "Delete"}),
             adopted
         ),
-        delete(false)
+        Some(false)
     );
 }
 
@@ -607,52 +607,19 @@ fn deletion_follows_the_policy() {
 fn deletion_waits_for_a_create_that_was_never_answered() {
     let status = |requested| json!({"linkAttempts": 1, "link": {"requestedAt": requested}});
     let observed = Observed {
-        inventory: Some(vec![]),
+        user_accounts: Some(vec![]),
         ..Observed::default()
     };
     let early = decide(
         &deleted(object(&json!({}), &status("2026-01-01T00:01:30Z"))),
         &observed,
     );
-    assert!(early.step.is_none() && early.wake.is_some(), "{early:?}");
+    assert!(early.step.is_none() && early.requeue_after.is_some(), "{early:?}");
     let late = decide(
         &deleted(object(&json!({}), &status("2026-01-01T00:00:00Z"))),
         &observed,
     );
-    assert_eq!(late.step, Some(Step::RemoveFinalizer { abandoned: None }));
-}
-
-#[test]
-fn a_missing_secret_does_not_block_deletion_for_ever() {
-    let failing = Observed {
-        failure: Some(Failure::waiting(Reason::ApiKeyNotFound, "no Secret", None)),
-        ..Observed::default()
-    };
-    let after = |failures: i64| {
-        let status = json!({"observedGeneration": 2, "connectedAccountId": "ca_1", "linkAttempts": 1, "retry": {
-            "failures": failures, "lastFailureAt": "2026-01-01T00:00:00Z",
-            "nextAttemptAt": "2026-01-01T00:00:10Z", "reason": "ApiKeyNotFound"}});
-        decide(&deleted(object(&json!({}), &status)), &failing)
-    };
-    assert!(matches!(after(1).phase, Phase::Failed(_)));
-    assert_eq!(
-        after(8).step,
-        Some(Step::RemoveFinalizer {
-            abandoned: Some("ApiKeyNotFound".into())
-        })
-    );
-}
-
-#[test]
-fn a_failure_from_before_the_deletion_does_not_delay_it() {
-    let status = json!({"observedGeneration": 1, "connectedAccountId": "ca_1", "linkAttempts": 1, "retry": {
-        "failures": 30, "lastFailureAt": "2026-01-01T00:00:00Z", "reason": "LinkRefused"}});
-    let observed = Observed {
-        inventory: Some(vec![]),
-        ..Observed::default()
-    };
-    let step = decide(&deleted(object(&json!({}), &status)), &observed).step;
-    assert!(matches!(step, Some(Step::DeleteAccount { .. })), "{step:?}");
+    assert_eq!(late, Plan::rest(Position::Unchanged));
 }
 
 #[test]
@@ -663,24 +630,18 @@ fn while_backing_off_nothing_is_asked_and_nothing_is_done() {
             "reason": "ComposioUnavailable"}});
     let waiting = object(&json!({}), &status);
     assert_eq!(
-        inquiries(&Subject::from(&waiting), &AccountView::None, at(100)),
-        super::Inquiries::default()
+        queries(&View::from(&waiting), &AccountView::None, at(100)),
+        super::Queries::default()
     );
-    let plan = decide(&waiting, &Observed::default());
-    assert_eq!((plan.step, plan.phase), (None, Phase::BackingOff));
-    assert_eq!(plan.wake, Some(std::time::Duration::from_secs(20)));
+    assert_eq!(
+        decide(&waiting, &Observed::default()),
+        Plan::rest(Position::Unchanged)
+    );
     // A new spec or a request ends the wait.
     let mut edited = waiting.clone();
     edited.metadata.generation = Some(2);
-    assert!(inquiries(&Subject::from(&edited), &AccountView::None, at(100)).inventory);
-    assert!(
-        inquiries(
-            &Subject::from(&requested(waiting, "t")),
-            &AccountView::None,
-            at(100)
-        )
-        .inventory
-    );
+    assert!(queries(&View::from(&edited), &AccountView::None, at(100)).user_accounts);
+    assert!(queries(&View::from(&requested(waiting, "t")), &AccountView::None, at(100)).user_accounts);
 }
 
 #[test]
@@ -693,17 +654,17 @@ fn the_account_moving_on_shows_at_once_even_while_backing_off() {
         &object(&json!({}), &status),
         &found(account("ca_1", AccountStatus::Active, None)),
     );
-    assert!(matches!(plan.phase, Phase::Connected { .. }));
+    assert_eq!(plan, Plan::rest(Phase::Connected));
 }
 
 #[test]
-fn looks_are_fast_then_slow_then_settled() {
+fn polls_are_fast_then_slow_then_settled() {
     let secs = std::time::Duration::from_secs;
     let pending = AccountView::Found(account("ca_1", AccountStatus::Initiated, None));
     let active = AccountView::Found(account("ca_1", AccountStatus::Active, None));
     let link = |at: &str| json!({"connectedAccountId": "ca_1", "link": {"requestedAt": at}});
     let of = |status: &serde_json::Value, view: &AccountView| {
-        cadence(&Subject::from(&object(&json!({}), status)), view, at(200))
+        poll_interval(&View::from(&object(&json!({}), status)), view, at(200))
     };
     assert_eq!(
         of(&link("2026-01-01T00:03:00Z"), &pending),
@@ -718,7 +679,10 @@ fn looks_are_fast_then_slow_then_settled() {
     let known = json!({"connectedAt": "2026-01-01T00:03:00Z", "displayName": "a", "profileUrl": "p", "avatarUrl": "v",
         "identity": {"attempts": 0, "lastAttemptAt": "2026-01-01T00:03:01Z"}});
     assert_eq!(of(&known, &active), (secs(300), Priority::Background));
-    assert_eq!(of(&known, &AccountView::Gone), (secs(300), Priority::Background));
+    assert_eq!(
+        of(&known, &AccountView::NotFound),
+        (secs(300), Priority::Background)
+    );
 }
 
 #[test]
@@ -734,7 +698,7 @@ fn identity_is_looked_up_fast_then_slower_and_not_for_ever() {
         Some(Step::Identify { .. })
     ));
     assert_eq!(
-        with(1, "2026-01-01T00:01:38Z").wake,
+        with(1, "2026-01-01T00:01:38Z").requeue_after,
         Some(std::time::Duration::from_secs(2))
     );
     assert_eq!(with(30, "2026-01-01T00:00:00Z").step, None);

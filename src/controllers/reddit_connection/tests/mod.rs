@@ -1,24 +1,22 @@
-//! Passes of the controller, seen from both sides.
+//! Reconciles of the controller, seen from both sides.
 
 mod rig;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use composio_sim::{Fault, Rule};
-use kube::runtime::controller::Action;
 use serde_json::json;
 
 use self::rig::{KEY, OTHER_KEY, Rig};
-use super::fixtures::{at, deleted, object, requested};
-use super::observed::{Observed, Subject};
-use super::phase::Phase;
-use super::plan::Plan;
-use super::status::{Acted, next_status};
-use super::{RedditConnections, next_look};
+use super::RedditConnections;
+use super::fixtures::{NAME, at, deleted, object, requested};
+use super::observed::{Observed, View};
 use crate::api::conditions::{READY, find};
-use crate::controllers::driver::Reconciler;
-use crate::controllers::failure::{Failure, Reason};
+use crate::api::{Reason, RedditConnection};
+use crate::runtime::failure::Failure;
+use crate::runtime::plan::Position;
+use crate::runtime::summary::next_status;
+use crate::runtime::{Controller, Turn};
 use crate::telemetry::metrics::Outcome;
 
 const LINK: &str = "POST /connected_accounts/link";
@@ -32,11 +30,11 @@ fn ready_reason(rig: &Rig) -> String {
 async fn a_settled_object_is_neither_written_nor_asked_about_again() {
     let rig = Rig::new(&object(&json!({}), &json!({}))).await;
     rig.connected().await;
-    rig.pass().await.unwrap();
+    rig.reconcile().await.unwrap();
     rig.new_calls();
-    rig.cluster().calls.clear();
-    assert_eq!(rig.pass().await.unwrap(), Outcome::Unchanged);
-    assert_eq!(rig.cluster().calls, []);
+    rig.api.clear_calls();
+    assert_eq!(rig.reconcile().await.unwrap(), Outcome::Unchanged);
+    assert_eq!(rig.api.calls(), []);
     assert_eq!(rig.new_calls(), [""; 0]);
 }
 
@@ -45,20 +43,20 @@ async fn a_watch_that_lags_behind_causes_no_change_at_composio() {
     let rig = Rig::new(&object(&json!({}), &json!({}))).await;
     rig.simulator
         .inject(Rule::new(Fault::DropBeforeCommit).on("POST", "/connected_accounts/link"));
-    rig.pass().await.unwrap();
+    rig.reconcile().await.unwrap();
     let mut about_to_create = rig.stored();
     about_to_create.status.as_mut().unwrap().retry = None;
     rig.new_calls();
     let mut suspended = about_to_create.clone();
     suspended.spec.suspend = true;
     rig.store(&suspended);
-    rig.pass_over(about_to_create.clone()).await.unwrap();
-    rig.cluster().object = json!(null);
-    rig.pass_over(about_to_create.clone()).await.unwrap();
+    rig.reconcile_older(about_to_create.clone()).await.unwrap();
+    rig.api.remove::<RedditConnection>("team", NAME);
+    rig.reconcile_older(about_to_create.clone()).await.unwrap();
     let calls = rig.new_calls();
     assert!(!calls.iter().any(|call| call == LINK), "{calls:?}");
     rig.store(&about_to_create);
-    rig.pass_over(about_to_create).await.unwrap();
+    rig.reconcile_older(about_to_create).await.unwrap();
     let calls = rig.new_calls();
     assert!(
         calls.iter().any(|call| call == LINK),
@@ -71,10 +69,19 @@ async fn an_intent_is_recorded_over_the_version_that_was_read_and_an_effect_what
     let rig = Rig::new(&object(&json!({}), &json!({}))).await;
     let mut outdated = rig.stored();
     outdated.metadata.resource_version = Some("outdated".to_owned());
-    rig.pass_over(outdated).await.unwrap_err();
+    rig.reconcile_older(outdated).await.unwrap_err();
     assert_eq!(rig.simulator.accounts().len(), 0);
-    rig.cluster().busy = true;
-    rig.pass().await.unwrap();
+    // Somebody edits the object whenever its Secret is written.
+    let api = rig.api.clone();
+    rig.api.intercept(move |call| {
+        if call.method == "PATCH" && call.path.contains("/secrets/") {
+            api.edit::<RedditConnection>("team", NAME, |object| {
+                object["metadata"]["labels"] = json!({ "edited": call.body["data"].is_null().to_string() });
+            });
+        }
+        None
+    });
+    rig.reconcile().await.unwrap();
     assert!(rig.stored().status.unwrap().connected_account_id.is_some());
     assert_eq!(rig.simulator.accounts().len(), 1);
 }
@@ -83,15 +90,15 @@ async fn an_intent_is_recorded_over_the_version_that_was_read_and_an_effect_what
 async fn a_link_that_cannot_be_stored_is_not_taken_for_made() {
     let rig = Rig::new(&object(&json!({}), &json!({}))).await;
     // The first write, without the link, is what tells early whether it may be written at all.
-    rig.cluster().refuses = Some(|call| {
+    rig.refuse(|call| {
         call.method == "PATCH" && call.path.contains("/secrets/") && !call.body["data"].is_null()
     });
-    rig.pass().await.unwrap();
+    rig.reconcile().await.unwrap();
     assert_eq!(ready_reason(&rig), "LinkNotStored");
     assert_eq!(rig.stored().status.unwrap().connected_account_id, None);
     let events: Vec<_> = rig
-        .cluster()
-        .calls
+        .api
+        .calls()
         .iter()
         .map(|call| call.body["reason"].clone())
         .collect();
@@ -101,8 +108,8 @@ async fn a_link_that_cannot_be_stored_is_not_taken_for_made() {
 #[tokio::test]
 async fn a_secret_that_may_not_be_written_is_noticed_before_there_is_an_account() {
     let rig = Rig::new(&object(&json!({}), &json!({}))).await;
-    rig.cluster().refuses = Some(|call| call.method == "POST" && call.path.ends_with("/secrets"));
-    rig.pass().await.unwrap();
+    rig.refuse(|call| call.method == "POST" && call.path.ends_with("/secrets"));
+    rig.reconcile().await.unwrap();
     assert_eq!(ready_reason(&rig), "LinkNotStored");
     assert_eq!(rig.simulator.accounts().len(), 0);
 }
@@ -121,11 +128,11 @@ async fn a_key_that_was_replaced_or_taken_away_is_not_used_any_more() {
     let mut moved = rig.stored();
     moved.spec.api_key_secret_ref.as_mut().unwrap().name = "other".to_owned();
     rig.store(&moved);
-    rig.pass().await.unwrap();
+    rig.reconcile().await.unwrap();
     assert_eq!((rig.followers(KEY), rig.followers(OTHER_KEY)), (0, 1));
     moved.spec.api_key_secret_ref.as_mut().unwrap().name = "gone".to_owned();
     rig.store(&moved);
-    rig.pass().await.unwrap();
+    rig.reconcile().await.unwrap();
     assert_eq!(ready_reason(&rig), "ApiKeyNotFound");
     assert_eq!((rig.followers(KEY), rig.followers(OTHER_KEY)), (0, 0));
 }
@@ -134,14 +141,15 @@ async fn a_key_that_was_replaced_or_taken_away_is_not_used_any_more() {
 async fn the_account_of_an_object_that_is_gone_is_not_polled_any_more() {
     let rig = Rig::new(&object(&json!({}), &json!({}))).await;
     let connected = rig.connected().await;
-    RedditConnections::gone(&rig.ctx, &rig.owner(), connected.metadata.uid.as_deref().unwrap());
-    assert_eq!(rig.followers(KEY), 0, "a watch told of it");
-    rig.pass().await.unwrap();
+    let uid = connected.metadata.uid.as_deref().unwrap();
+    rig.controller.on_deleted(&rig.key(), uid);
+    assert_eq!(rig.followers(KEY), 0, "a watch reported it");
+    rig.reconcile().await.unwrap();
     assert_eq!(rig.followers(KEY), 1);
-    RedditConnections::listed(&rig.ctx, Some("elsewhere"), &HashSet::new());
-    RedditConnections::listed(&rig.ctx, Some("team"), &HashSet::from([rig.owner()]));
+    let key = rig.key();
+    rig.controller.on_relisted(&|other| *other == key);
     assert_eq!(rig.followers(KEY), 1, "it is still there");
-    RedditConnections::listed(&rig.ctx, Some("team"), &HashSet::new());
+    rig.controller.on_relisted(&|_| false);
     assert_eq!(
         rig.followers(KEY),
         0,
@@ -161,56 +169,23 @@ async fn a_person_who_asks_has_a_rejected_key_tried_again_once() {
         commit: false,
     };
     rig.simulator.inject(Rule::new(unauthorized()).for_ever());
-    rig.pass().await.unwrap();
+    rig.reconcile().await.unwrap();
     assert_eq!(ready_reason(&rig), "ApiKeyRejected");
     rig.new_calls();
-    rig.pass().await.unwrap();
+    rig.reconcile().await.unwrap();
     assert_eq!(rig.new_calls(), [""; 0], "it is known to be rejected");
     // The same token is seen again and again until a status that answers it is stored.
     let asked = requested(rig.stored(), "once");
-    rig.pass_over(asked.clone()).await.unwrap_or(Outcome::Failed);
+    rig.reconcile_older(asked.clone())
+        .await
+        .unwrap_or(Outcome::Failed);
     assert!(!rig.new_calls().is_empty(), "a person asked");
-    rig.pass_over(asked).await.unwrap_or(Outcome::Failed);
+    rig.reconcile_older(asked).await.unwrap_or(Outcome::Failed);
     assert_eq!(rig.new_calls(), [""; 0], "and was answered");
     rig.simulator.clear_faults();
     rig.store(&requested(rig.stored(), "twice"));
-    rig.pass().await.unwrap();
+    rig.reconcile().await.unwrap();
     assert_eq!(rig.simulator.accounts().len(), 1);
-}
-
-/// Found as a pass after pass without a pause, while Composio was in trouble.
-#[test]
-fn a_time_to_try_again_that_has_passed_wakes_nobody() {
-    let wake = |next: Option<i64>, plan: Option<u64>| {
-        let retry =
-            json!({ "failures": 3, "lastFailureAt": at(-60), "nextAttemptAt": next.map(at), "reason": "X" });
-        let plan = Plan {
-            phase: Phase::Keep,
-            step: None,
-            wake: plan.map(Duration::from_secs),
-        };
-        next_look(
-            &object(&json!({}), &json!({ "retry": retry, "linkAttempts": 0 })),
-            &plan,
-            at(0),
-        )
-    };
-    let soon = Duration::from_millis(50);
-    assert_eq!(
-        wake(Some(10), None),
-        Action::requeue(Duration::from_secs(10) + soon)
-    );
-    assert_eq!(
-        wake(Some(10), Some(4)),
-        Action::requeue(Duration::from_secs(4) + soon)
-    );
-    for passed in [Some(-50), Some(0)] {
-        assert_eq!(
-            wake(passed, Some(4)),
-            Action::requeue(Duration::from_secs(4) + soon)
-        );
-        assert_eq!(wake(passed, None), wake(None, None), "not before the next resync");
-    }
 }
 
 #[tokio::test]
@@ -219,7 +194,7 @@ async fn a_request_token_of_any_length_keeps_the_status_small() {
     let connected = rig.connected().await;
     let token = "x".repeat(200_000);
     rig.store(&requested(connected, &token));
-    rig.pass().await.unwrap();
+    rig.reconcile().await.unwrap();
     let status = rig.stored().status.unwrap();
     let handled = status
         .last_handled_request_at
@@ -227,9 +202,9 @@ async fn a_request_token_of_any_length_keeps_the_status_small() {
         .expect("the request is answered");
     assert!(serde_json::to_string(&status).unwrap().len() < 8 << 10);
     assert_ne!(handled, token);
-    rig.cluster().calls.clear();
-    rig.pass().await.unwrap();
-    assert!(rig.cluster().applied().is_empty(), "and answered once");
+    rig.api.clear_calls();
+    rig.reconcile().await.unwrap();
+    assert!(rig.applied().is_empty(), "and answered once");
 }
 
 /// Found when a cleanup was given up although Composio had only asked for patience.
@@ -242,14 +217,15 @@ fn a_rate_limit_does_not_bring_the_end_of_a_clean_up_nearer() {
             &json!({}),
             &json!({ "retry": retry, "observedGeneration": 2 }),
         ));
-        let plan = Plan {
-            phase: Phase::Deleting,
+        let turn = Turn::<RedditConnections> {
+            view: &View::from(&object),
+            observed: &Observed::default(),
             step: None,
-            wake: None,
+            effect: None,
+            position: &Position::Failed(failure.clone()),
+            now: at(0),
         };
-        let acted = Acted::Failed(failure.clone());
-        let observed = Observed::default();
-        let status = next_status(&Subject::from(&object), &observed, &plan, &acted, at(0));
+        let (status, _) = next_status(&turn);
         status.retry.unwrap()
     };
     let limited = Failure::waiting(Reason::RateLimited, "", Some(Duration::from_secs(30)));
@@ -261,9 +237,9 @@ fn a_rate_limit_does_not_bring_the_end_of_a_clean_up_nearer() {
     );
 }
 
-/// Found as a thousand listings in a row, each of which failed for all who had waited for it.
+/// Found as a thousand lists in a row, each of which failed for all who had waited for it.
 #[tokio::test]
-async fn those_who_wait_for_a_listing_of_auth_configs_share_its_failure() {
+async fn those_who_wait_for_a_list_of_auth_configs_share_its_failure() {
     let calls_of = async |callers: usize| {
         let rig = Rig::new(&object(&json!({}), &json!({}))).await;
         let unavailable = Fault::Status {
@@ -274,14 +250,18 @@ async fn those_who_wait_for_a_listing_of_auth_configs_share_its_failure() {
         };
         rig.simulator.inject(Rule::new(unavailable).for_ever());
         let connection = rig.connection(KEY);
-        let asked = (0..callers).map(|_| rig.ctx.auth_configs.of(&connection, "reddit"));
+        let asked = (0..callers).map(|_| rig.controller.auth_configs.of(&connection, "reddit"));
         for answer in futures::future::join_all(asked).await {
             answer.unwrap_err();
         }
         let once = rig.new_calls().len();
         rig.simulator.clear_faults();
-        connection.client.forgive();
-        rig.ctx.auth_configs.of(&connection, "reddit").await.unwrap();
+        connection.client.clear_unauthorized();
+        rig.controller
+            .auth_configs
+            .of(&connection, "reddit")
+            .await
+            .unwrap();
         once
     };
     assert_eq!(calls_of(20).await, calls_of(1).await);

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use kube::Resource;
+
 use super::*;
-use crate::kube_io::fake_api::{self, Answer, Call, failure};
+use crate::runtime::testing::{self, Answer, Call, failure};
 
 fn cache() -> ComposioSchemaCache {
     serde_json::from_value(json!({
@@ -31,16 +33,13 @@ async fn write_to(
 ) -> (Result<Option<String>, Failure>, Vec<Call>) {
     let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
     let log = calls.clone();
-    let client = fake_api::client(move |call| {
+    let client = testing::client(move |call| {
         let answer: Answer = Ok(answers(&call));
         log.lock().unwrap().push(call);
         std::future::ready(answer)
     });
     let owner = cache();
-    let config_maps = ConfigMaps {
-        api: Api::namespaced(client, "agents"),
-        owner: &owner,
-    };
+    let config_maps = ConfigMaps::new(&client, &owner);
     let part = Part {
         name: "schemas-reddit".to_owned(),
         ..Part::default()

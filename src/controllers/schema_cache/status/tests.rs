@@ -1,11 +1,13 @@
-//! Tables for `next_status` and for what is told.
+//! Tables for the status, and for what people are told about it.
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::ComposioSchemaCache;
-use crate::controllers::schema_cache::announcements;
-use crate::controllers::schema_cache::observed::Held;
+use crate::api::conditions::{RECONCILING, STALLED};
+use crate::controllers::schema_cache::events;
+use crate::controllers::schema_cache::observed::CachedConfigMap;
+use crate::runtime::summary::next_status;
 use crate::schemas::drift::Counts;
 use crate::schemas::manifest::Entry;
 use crate::schemas::pack::Encoding;
@@ -43,9 +45,9 @@ fn record(slug: &str, synced_at: Timestamp, drift: Option<Drift>) -> Record {
 
 fn observed(records: &[Record]) -> Observed {
     Observed {
-        held: records
+        cached: records
             .iter()
-            .map(|record| Held {
+            .map(|record| CachedConfigMap {
                 name: record.config_maps[0].clone(),
                 record: Some(record.clone()),
                 sha256: Some(record.sha256.clone()),
@@ -60,28 +62,42 @@ fn observed(records: &[Record]) -> Observed {
     }
 }
 
-fn resting(phase: Phase) -> Plan {
-    Plan {
-        step: None,
-        phase,
-        wake: None,
-    }
-}
-
-fn next(status: &Value, observed: &Observed, phase: Phase, now: Timestamp) -> ComposioSchemaCacheStatus {
-    let cache = cache(status);
+/// The status after a sync that began at 0 and took 7 calls so far.
+fn next(
+    status: &Value,
+    observed: &Observed,
+    position: impl Into<Position<Phase>>,
+    now: Timestamp,
+) -> ComposioSchemaCacheStatus {
     let cost = Cost {
         started_at: Some(at(0)),
         api_calls: 7,
     };
-    let status = next_status(
-        &Subject::from(&cache),
-        observed,
-        &resting(phase),
-        &Acted::Nothing,
+    next_with(status, observed, position, None, cost, now)
+}
+
+fn next_with(
+    status: &Value,
+    observed: &Observed,
+    position: impl Into<Position<Phase>>,
+    effect: Option<&Effect>,
+    cost: Cost,
+    now: Timestamp,
+) -> ComposioSchemaCacheStatus {
+    let cache = cache(status);
+    let observed = Observed {
         cost,
+        ..observed.clone()
+    };
+    let turn = Turn {
+        view: &View::from(&cache),
+        observed: &observed,
+        step: None,
+        effect,
+        position: &position.into(),
         now,
-    );
+    };
+    let (status, _) = next_status(&turn);
     if !status.conditions.is_empty() {
         assert_eq!(
             conditions::kstatus_violation(&status.conditions),
@@ -175,7 +191,7 @@ fn what_changed_is_summed_up_and_stays_until_something_else_changes() {
 #[test]
 fn failing_toolkits_degrade_and_are_tried_again_while_the_rest_is_served() {
     let cases = [
-        (Failure::transient(Reason::EmptyAnswer, "none"), RECONCILING),
+        (Failure::transient(Reason::EmptyResponse, "none"), RECONCILING),
         (Failure::stalled(Reason::ToolkitNotFound, "unknown"), STALLED),
     ];
     for (failure, condition) in cases {
@@ -188,7 +204,7 @@ fn failing_toolkits_degrade_and_are_tried_again_while_the_rest_is_served() {
         );
         assert_eq!(
             reason(&status, condition),
-            ("True".to_owned(), failure.reason.as_str().to_owned())
+            ("True".to_owned(), failure.reason.to_string())
         );
         assert_eq!(reason(&status, COMPLETE).0, "False");
         assert!(status.retry.unwrap().next_attempt_at.is_some());
@@ -197,12 +213,12 @@ fn failing_toolkits_degrade_and_are_tried_again_while_the_rest_is_served() {
 }
 
 #[test]
-fn what_only_a_person_can_mend_does_not_end_the_refreshes() {
+fn what_only_a_person_can_fix_does_not_end_the_refreshes() {
     let refused = Failure::stalled(Reason::RequestRefused, "no");
     let failed = BTreeMap::from([("github".to_owned(), refused.clone())]);
     let observed = observed(&[record("reddit", at(0), None)]);
-    for phase in [Phase::Finished { failed }, Phase::Failed(refused)] {
-        let retry = next(&json!({}), &observed, phase, at(10)).retry.unwrap();
+    for position in [Phase::Finished { failed }.into(), Position::Failed(refused)] {
+        let retry = next(&json!({}), &observed, position, at(10)).retry.unwrap();
         let next_attempt = retry.next_attempt_at.unwrap().0;
         assert!(
             next_attempt >= at(10 + 6 * 3600) && next_attempt <= at(10 + 7 * 3600),
@@ -237,7 +253,7 @@ fn a_tool_that_fits_nowhere_is_named() {
 
 #[test]
 fn without_any_success_it_has_failed_and_with_an_older_one_it_is_degraded() {
-    let down = || Phase::Failed(Failure::transient(Reason::ComposioUnavailable, "down"));
+    let down = || Position::Failed(Failure::transient(Reason::ComposioUnavailable, "down"));
     let never = next(&json!({}), &Observed::default(), down(), at(10));
     assert_eq!(never.state, Some(CacheState::Failed));
     let before = next(
@@ -254,43 +270,38 @@ fn without_any_success_it_has_failed_and_with_an_older_one_it_is_degraded() {
 fn how_long_a_sync_took_is_told_to_the_millisecond_unless_another_process_began_it() {
     let milliseconds = |count| at(0) + jiff::SignedDuration::from_millis(count);
     for (remembered, expected) in [(Some(3_900), 1_000), (Some(4_200), 1_900), (None, 1_900)] {
-        let cache = cache(&json!({
+        let cost = Cost {
+            started_at: remembered.map(milliseconds),
+            api_calls: 3,
+        };
+        let begun = json!({
             "observedGeneration": 1, "progress": {"startedAt": at(3).to_string(), "done": 1, "total": 1},
-        }));
-        let status = next_status(
-            &Subject::from(&cache),
-            &observed(&[record("x", at(4), None)]),
-            &resting(finished()),
-            &Acted::Nothing,
-            Cost {
-                started_at: remembered.map(milliseconds),
-                api_calls: 3,
-            },
-            milliseconds(4_900),
-        );
+        });
+        let records = observed(&[record("x", at(4), None)]);
+        let status = next_with(&begun, &records, finished(), None, cost, milliseconds(4_900));
         assert_eq!(status.duration_ms, Some(expected), "{remembered:?}");
     }
 }
 
 #[test]
 fn progress_shows_and_outlives_a_restart() {
-    let cache = cache(&json!({}));
-    let plan = resting(Phase::Syncing { done: 10, total: 45 });
-    let acted = Acted::Fetched {
+    let effect = Effect::Fetched {
         done: 20,
         written: Vec::new(),
         failed: BTreeMap::new(),
-        stopped: None,
+        api_calls: 40,
+        is_partial: true,
     };
     let cost = Cost {
         started_at: Some(at(3)),
         api_calls: 0,
     };
-    let status = next_status(
-        &Subject::from(&cache),
+    let syncing = Phase::Syncing { done: 10, total: 45 };
+    let status = next_with(
+        &json!({}),
         &Observed::default(),
-        &plan,
-        &acted,
+        syncing,
+        Some(&effect),
         cost,
         at(10),
     );
@@ -300,7 +311,7 @@ fn progress_shows_and_outlives_a_restart() {
         (30, 45, at(3))
     );
     assert_eq!(status.state, Some(CacheState::Syncing));
-    // After a restart nothing is remembered but what status says.
+    // After a restart nothing is state but what status says.
     let resumed = next(
         &serde_json::to_value(&status).unwrap(),
         &observed(&[record(
@@ -340,7 +351,7 @@ fn status_stays_small_whatever_happens() {
         .map(|n| {
             (
                 format!("{n:0>128}"),
-                Failure::transient(Reason::IncompleteAnswer, long.clone()),
+                Failure::transient(Reason::IncompleteResponse, long.clone()),
             )
         })
         .collect();
@@ -358,18 +369,18 @@ fn status_stays_small_whatever_happens() {
 fn news_is_told_once() {
     let failed = BTreeMap::from([(
         "github".to_owned(),
-        Failure::transient(Reason::EmptyAnswer, "none"),
+        Failure::transient(Reason::EmptyResponse, "none"),
     )]);
     let phase = Phase::Finished { failed };
     let observed = observed(&[record("reddit", at(0), None)]);
     let first = next(&json!({}), &observed, phase.clone(), at(10));
     let reasons = |old: &ComposioSchemaCacheStatus, new: &ComposioSchemaCacheStatus, phase: &Phase| {
-        let told = announcements::of_change(old, new, phase);
+        let told = events::of_position(old, new, &phase.clone().into());
         told.iter().map(|told| told.reason).collect::<Vec<_>>()
     };
     assert_eq!(
         reasons(&ComposioSchemaCacheStatus::default(), &first, &phase),
-        ["EmptyAnswer"]
+        ["EmptyResponse"]
     );
     let second = next(
         &serde_json::to_value(&first).unwrap(),
@@ -387,5 +398,5 @@ fn news_is_told_once() {
         well.clone(),
         at(30),
     );
-    assert_eq!(reasons(&second, &third, &well), ["Synced"], "the trouble is over");
+    assert_eq!(reasons(&second, &third, &well), ["Synced"], "the failure is over");
 }

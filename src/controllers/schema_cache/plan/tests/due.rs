@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_empty_list_of_auth_configs_is_believed_only_after_some_looks() {
+fn an_empty_list_of_auth_configs_is_believed_only_after_some_lists() {
     let mut status = synced_status();
     let observed = |cache: &ComposioSchemaCache| Observed {
         catalogue: Some(catalogue(&[])),
@@ -12,10 +12,10 @@ fn an_empty_list_of_auth_configs_is_believed_only_after_some_looks() {
     let spec = json!({"toolkits": {"noAuth": false}});
     let first = cache(&spec, &status);
     assert!(
-        matches!(decide(&first, &observed(&first)).phase, Phase::Failed(failure) if failure.reason == Reason::EmptyAnswer)
+        matches!(decide(&first, &observed(&first)).position, Position::Failed(failure) if failure.reason == Reason::EmptyResponse)
     );
     status["retry"] =
-        json!({"failures": 6, "lastFailureAt": "2026-01-01T00:00:00Z", "reason": "EmptyAnswer"});
+        json!({"failures": 6, "lastFailureAt": "2026-01-01T00:00:00Z", "reason": "EmptyResponse"});
     let convinced = cache(&spec, &status);
     assert!(
         matches!(decide(&convinced, &observed(&convinced)).step, Some(Step::WriteManifest(m)) if m.toolkits.is_empty())
@@ -25,7 +25,7 @@ fn an_empty_list_of_auth_configs_is_believed_only_after_some_looks() {
 #[test]
 fn a_sync_is_due_when_something_asks_for_it_and_at_no_other_time() {
     let due =
-        |cache: &ComposioSchemaCache, observed: &Observed| is_due(&Subject::from(cache), observed, at(100));
+        |cache: &ComposioSchemaCache, observed: &Observed| is_due(&View::from(cache), observed, at(100));
     let spec = json!({"refreshInterval": "1h"});
     let calm = cache(&spec, &synced_status());
     let observed = settled(&calm, &[("github", "g1")]);
@@ -60,7 +60,7 @@ fn a_sync_is_due_when_something_asks_for_it_and_at_no_other_time() {
     );
 
     let mut damaged = observed.clone();
-    damaged.held[0].damaged = true;
+    damaged.cached[0].damaged = true;
     damaged.checked_at = Some(at(99));
     assert!(
         due(&calm, &damaged),
@@ -71,13 +71,9 @@ fn a_sync_is_due_when_something_asks_for_it_and_at_no_other_time() {
     damaged.repaired_at = Some(at(95));
     assert!(!due(&calm, &damaged), "not in a circle");
 
-    let mut suspended = calm.clone();
-    suspended.spec.suspend = true;
-    assert!(!due(&suspended, &damaged), "suspended");
-
     let mut status = synced_status();
     status["retry"] = json!({"failures": 1, "lastFailureAt": "2026-01-01T00:00:00Z",
-        "nextAttemptAt": "2026-01-01T00:01:50Z", "reason": "EmptyAnswer"});
+        "nextAttemptAt": "2026-01-01T00:01:50Z", "reason": "EmptyResponse"});
     assert!(!due(&cache(&spec, &status), &old), "too early");
     status["retry"]["nextAttemptAt"] = json!("2026-01-01T00:01:30Z");
     assert!(due(&cache(&spec, &status), &observed), "time to try again");
@@ -89,9 +85,9 @@ fn a_missing_manifest_is_repaired() {
     let mut observed = settled(&calm, &[("github", "g1")]);
     observed.manifest = None;
     observed.checked_at = Some(at(0));
-    assert!(is_due(&Subject::from(&calm), &observed, at(100)));
+    assert!(is_due(&View::from(&calm), &observed, at(100)));
     observed.catalogue = Some(catalogue(&["github"]));
-    observed.held.push(held(&record(&calm, "hackernews", "h1")));
+    observed.cached.push(cached(&record(&calm, "hackernews", "h1")));
     assert!(matches!(
         decide(&calm, &observed).step,
         Some(Step::WriteManifest(_))
@@ -106,7 +102,7 @@ fn failing(reason: &str, next_attempt_at: Option<i64>) -> Value {
     status
 }
 
-/// Found as a pass every 50 ms from the end of the refresh interval to the next try.
+/// Found as a reconcile every 50 ms from the end of the refresh interval to the next try.
 #[test]
 fn while_a_failure_stands_nobody_is_woken_before_its_time() {
     let spec = json!({"refreshInterval": "1h"});
@@ -117,21 +113,15 @@ fn while_a_failure_stands_nobody_is_woken_before_its_time() {
         ..settled(&calm, &[("github", "g1")])
     };
     let mut damaged = overdue.clone();
-    damaged.held[0].damaged = true;
-    let refused = Observed {
-        failure: Some(Failure::transient(Reason::KubernetesApi, "no list of ConfigMaps")),
-        ..Observed::default()
-    };
-    for observed in [&overdue, &damaged, &refused] {
+    damaged.cached[0].damaged = true;
+    for observed in [&overdue, &damaged] {
         let plan = decide(&calm, observed);
-        assert_eq!((plan.step, plan.phase), (None, Phase::Keep));
-        assert_eq!(plan.wake, Some(Duration::from_secs(10)));
-        assert_eq!(decide(&cache_with(None), observed).wake, None);
+        assert_eq!(
+            plan,
+            Plan::rest(Position::Unchanged).requeue_in(Duration::from_secs(10))
+        );
+        assert_eq!(decide(&cache_with(None), observed).requeue_after, None);
     }
-    assert!(matches!(
-        decide(&cache_with(Some(100)), &refused).phase,
-        Phase::Failed(_)
-    ));
 }
 
 /// Found as an edit that stayed for six hours, because `include` named a toolkit that does not exist.
@@ -140,13 +130,16 @@ fn an_unknown_toolkit_does_not_keep_the_others_from_being_repaired() {
     let calm = cache(&json!({}), &failing("ToolkitNotFound", Some(5000)));
     let mut observed = settled(&calm, &[("github", "g1")]);
     observed.repaired_at = Some(at(80));
-    let due = |observed: &Observed| is_due(&Subject::from(&calm), observed, at(100));
+    let due = |observed: &Observed| is_due(&View::from(&calm), observed, at(100));
     assert!(!due(&observed));
-    observed.held[0].damaged = true;
+    observed.cached[0].damaged = true;
     assert!(due(&observed));
     observed.repaired_at = Some(at(95));
     assert!(!due(&observed), "not in a circle");
-    assert_eq!(decide(&calm, &observed).wake, Some(Duration::from_secs(5)));
+    assert_eq!(
+        decide(&calm, &observed).requeue_after,
+        Some(Duration::from_secs(5))
+    );
 }
 
 /// Found when the operator was killed early in a sync, and nobody ever heard of a breaking change.
@@ -157,40 +150,25 @@ fn that_a_sync_begins_is_on_record_before_it_changes_anything() {
         catalogue: Some(catalogue(&["github"])),
         ..Observed::default()
     };
-    let first = plan(&Subject::from(&new), &observed, at(100));
+    let first = plan(&View::from(&new), &observed, at(100));
     assert_eq!(first.step, Some(Step::Begin));
-    assert_eq!(first.phase, Phase::Syncing { done: 0, total: 1 });
+    assert_eq!(first.position, Phase::Syncing { done: 0, total: 1 }.into());
     assert_eq!(fetched(&decide(&new, &observed)), ["github"]);
 }
 
-/// Found as a pass every 50 ms: what cannot be listed looked as if it were missing.
 #[test]
-fn config_maps_that_cannot_be_listed_are_no_reason_to_look_all_the_time() {
-    let calm = cache(&json!({}), &failing("ToolkitNotFound", Some(5000)));
-    let refused = Observed {
-        failure: Some(Failure::transient(Reason::KubernetesApi, "no list of ConfigMaps")),
-        ..Observed::default()
-    };
-    let plan = decide(&calm, &refused);
-    assert_eq!(
-        (plan.phase, plan.wake),
-        (Phase::Keep, Some(Duration::from_secs(10)))
-    );
-}
-
-#[test]
-fn what_is_certain_to_be_asked_needs_no_look_at_the_config_maps() {
+fn what_is_certain_to_be_asked_needs_no_list_of_config_maps() {
     let spec = json!({});
     let calm = cache(&spec, &synced_status());
-    let wanted = |cache: &ComposioSchemaCache| is_wanted(&Subject::from(cache));
-    assert!(!wanted(&calm), "only the interval or an edit can ask for it");
+    let desired = |cache: &ComposioSchemaCache| is_wanted(&View::from(cache));
+    assert!(!desired(&calm), "only the interval or an edit can ask for it");
     let new = cache(&spec, &json!({}));
-    assert!(wanted(&new), "a new spec");
+    assert!(desired(&new), "a new spec");
     let mut begun = synced_status();
     begun["progress"] = json!({"startedAt": at(0), "done": 0, "total": 1});
-    assert!(wanted(&cache(&spec, &begun)), "cut off in the middle");
+    assert!(desired(&cache(&spec, &begun)), "cut off in the middle");
     assert!(
-        !wanted(&cache(&spec, &failing("ComposioUnavailable", Some(50)))),
+        !desired(&cache(&spec, &failing("ComposioUnavailable", Some(50)))),
         "a failure stands, whatever its time"
     );
     let mut asked = cache(&spec, &failing("ComposioUnavailable", Some(5000)));
@@ -198,11 +176,5 @@ fn what_is_certain_to_be_asked_needs_no_look_at_the_config_maps() {
         crate::api::REQUESTED_AT_ANNOTATION.to_owned(),
         "now".to_owned(),
     )]));
-    assert!(wanted(&asked), "a request");
-    let mut suspended = new.clone();
-    suspended.spec.suspend = true;
-    assert!(!wanted(&suspended));
-    let mut deleted = new;
-    deleted.metadata.deletion_timestamp = Some(Time(at(1)));
-    assert!(!wanted(&deleted));
+    assert!(desired(&asked), "a request");
 }

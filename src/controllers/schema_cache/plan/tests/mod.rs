@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::ComposioSchemaCache;
 use crate::api::composio_schema_cache::SyncProgress;
-use crate::controllers::schema_cache::observed::Listed;
-use crate::controllers::schema_cache::status::Acted;
+use crate::controllers::schema_cache::observed::CatalogueEntry;
+use crate::controllers::schema_cache::status::Effect;
 use crate::schemas::pack::Encoding;
 
 fn at(seconds: i64) -> Timestamp {
@@ -27,8 +27,8 @@ fn cache(spec: &Value, status: &Value) -> ComposioSchemaCache {
     serde_json::from_value(object).unwrap()
 }
 
-fn listed(version: &str) -> Listed {
-    Listed {
+fn entry(version: &str) -> CatalogueEntry {
+    CatalogueEntry {
         version: Some(version.to_owned()),
         updated_at: Some("then".to_owned()),
         no_auth: false,
@@ -38,15 +38,15 @@ fn listed(version: &str) -> Listed {
 
 fn catalogue(configured: &[&str]) -> Catalogue {
     let mut toolkits = BTreeMap::from([
-        ("github".to_owned(), listed("g1")),
-        ("reddit".to_owned(), listed("r1")),
-        ("slack".to_owned(), listed("s1")),
+        ("github".to_owned(), entry("g1")),
+        ("reddit".to_owned(), entry("r1")),
+        ("slack".to_owned(), entry("s1")),
     ]);
     toolkits.insert(
         "hackernews".to_owned(),
-        Listed {
+        CatalogueEntry {
             no_auth: true,
-            ..listed("h1")
+            ..entry("h1")
         },
     );
     Catalogue {
@@ -60,7 +60,7 @@ fn record(cache: &ComposioSchemaCache, slug: &str, version: &str) -> Record {
         toolkit: slug.to_owned(),
         version: Some(version.to_owned()),
         updated_at: Some("then".to_owned()),
-        settings: Subject::from(cache).settings(),
+        settings: View::from(cache).settings(),
         tools: 2,
         encoding: Encoding::Json,
         sha256: format!("{slug} {version}"),
@@ -71,8 +71,8 @@ fn record(cache: &ComposioSchemaCache, slug: &str, version: &str) -> Record {
     }
 }
 
-fn held(record: &Record) -> Held {
-    Held {
+fn cached(record: &Record) -> CachedConfigMap {
+    CachedConfigMap {
         name: record.config_maps[0].clone(),
         record: Some(record.clone()),
         sha256: Some(record.sha256.clone()),
@@ -83,7 +83,7 @@ fn held(record: &Record) -> Held {
 
 /// The plan, once it is on record that a sync has begun if one has.
 fn decide(cache: &ComposioSchemaCache, observed: &Observed) -> Plan {
-    let first = plan(&Subject::from(cache), observed, at(100));
+    let first = plan(&View::from(cache), observed, at(100));
     if first.step != Some(Step::Begin) {
         return first;
     }
@@ -93,12 +93,12 @@ fn decide(cache: &ComposioSchemaCache, observed: &Observed) -> Plan {
         done: 0,
         total: 1,
     });
-    plan(&Subject::from(&begun), observed, at(100))
+    plan(&View::from(&begun), observed, at(100))
 }
 
 fn fetched(plan: &Plan) -> Vec<&str> {
     match &plan.step {
-        Some(Step::Fetch { toolkits }) => toolkits.iter().map(|wanted| wanted.slug.as_str()).collect(),
+        Some(Step::Fetch { toolkits }) => toolkits.iter().map(|desired| desired.slug.as_str()).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -110,7 +110,7 @@ fn settled(cache: &ComposioSchemaCache, slugs: &[(&str, &str)]) -> Observed {
         .map(|(slug, version)| record(cache, slug, version))
         .collect();
     Observed {
-        held: records.iter().map(held).collect(),
+        cached: records.iter().map(cached).collect(),
         manifest: Some(Manifest::new(records.iter().map(Record::entry).collect())),
         manifest_is_labelled: true,
         checked_at: Some(at(90)),
@@ -145,13 +145,13 @@ fn what_is_selected_is_what_is_discovered_and_included_without_what_is_excluded(
         ),
         (json!({"discover": "None", "include": ["reddit"]}), vec!["reddit"]),
     ];
-    for (toolkits, wanted) in cases {
+    for (toolkits, desired) in cases {
         let cache = cache(&json!({"toolkits": toolkits}), &json!({}));
         let observed = Observed {
             catalogue: Some(catalogue(&["github"])),
             ..Observed::default()
         };
-        assert_eq!(fetched(&decide(&cache, &observed)), wanted, "{toolkits}");
+        assert_eq!(fetched(&decide(&cache, &observed)), desired, "{toolkits}");
     }
 }
 
@@ -172,10 +172,11 @@ fn only_what_moved_is_fetched_again() {
         ..settled(&cache, &all)
     };
     assert_eq!(
-        decide(&cache, &nothing_new).phase,
+        decide(&cache, &nothing_new).position,
         Phase::Finished {
             failed: BTreeMap::new()
         }
+        .into()
     );
 
     let changes: [(&str, Change); 6] = [
@@ -184,7 +185,7 @@ fn only_what_moved_is_fetched_again() {
                 .as_mut()
                 .unwrap()
                 .toolkits
-                .insert("github".into(), listed("g2"));
+                .insert("github".into(), entry("g2"));
         }),
         ("a new update time", |o| {
             o.catalogue
@@ -196,18 +197,18 @@ fn only_what_moved_is_fetched_again() {
                 .updated_at = Some("now".into());
         }),
         ("other settings", |o| {
-            o.held[0].record.as_mut().unwrap().settings = "other".into();
+            o.cached[0].record.as_mut().unwrap().settings = "other".into();
         }),
-        ("damage", |o| o.held[0].damaged = true),
+        ("damage", |o| o.cached[0].damaged = true),
         ("a missing continuation", |o| {
-            o.held[0]
+            o.cached[0]
                 .record
                 .as_mut()
                 .unwrap()
                 .config_maps
                 .push("schemas-github.2".into());
         }),
-        ("edited annotations", |o| o.held[0].record = None),
+        ("edited annotations", |o| o.cached[0].record = None),
     ];
     for (what, change) in changes {
         let mut observed = nothing_new.clone();
@@ -218,9 +219,9 @@ fn only_what_moved_is_fetched_again() {
     let toolkits = &mut pinned.catalogue.as_mut().unwrap().toolkits;
     toolkits.insert(
         "slack".into(),
-        Listed {
+        CatalogueEntry {
             updated_at: Some("now".into()),
-            ..listed("s2")
+            ..entry("s2")
         },
     );
     assert_eq!(
@@ -237,7 +238,7 @@ fn the_manifest_follows_the_last_toolkit_and_deletion_follows_the_manifest() {
     observed.catalogue = Some(catalogue(&["github", "reddit"]));
     assert_eq!(fetched(&decide(&cache, &observed)), ["reddit"]);
 
-    observed.held.push(held(&record(&cache, "reddit", "r1")));
+    observed.cached.push(cached(&record(&cache, "reddit", "r1")));
     let Some(Step::WriteManifest(manifest)) = decide(&cache, &observed).step else {
         panic!("no manifest");
     };
@@ -260,18 +261,20 @@ fn a_toolkit_that_fails_keeps_its_last_good_config_map_and_is_marked() {
     observed.catalogue = Some(catalogue(&["github"]));
     observed.failed.insert(
         "github".to_owned(),
-        Failure::transient(Reason::EmptyAnswer, "none"),
+        Failure::transient(Reason::EmptyResponse, "none"),
     );
     let Some(Step::WriteManifest(manifest)) = decide(&cache, &observed).step else {
         panic!("no manifest");
     };
     let stale = manifest.toolkits[0].stale.clone().unwrap();
-    assert_eq!((stale.since, stale.reason.as_str()), (at(100), "EmptyAnswer"));
+    assert_eq!((stale.since, stale.reason.as_str()), (at(100), "EmptyResponse"));
 
     observed.manifest = Some(manifest.clone());
-    let later = plan(&Subject::from(&cache), &observed, at(5000));
+    let later = plan(&View::from(&cache), &observed, at(5000));
     assert_eq!(later.step, None, "the mark keeps its first time");
-    assert!(matches!(later.phase, Phase::Finished { failed } if failed.contains_key("github")));
+    assert!(
+        matches!(later.position, Position::At(Phase::Finished { failed }) if failed.contains_key("github"))
+    );
 }
 
 #[test]
@@ -287,7 +290,7 @@ fn an_unknown_toolkit_is_named_and_the_rest_is_cached() {
         catalogue: observed.catalogue,
         ..settled(&cache, &[("github", "g1")])
     };
-    let Phase::Finished { failed } = decide(&cache, &observed).phase else {
+    let Position::At(Phase::Finished { failed }) = decide(&cache, &observed).position else {
         panic!("not finished");
     };
     assert_eq!(failed["nosuch"].reason, Reason::ToolkitNotFound);
@@ -306,7 +309,7 @@ fn a_first_sync_that_brought_nothing_leaves_nothing_behind() {
     );
     let plan = decide(&cache, &observed);
     assert_eq!(plan.step, None);
-    assert!(matches!(plan.phase, Phase::Finished { .. }));
+    assert!(matches!(plan.position, Position::At(Phase::Finished { .. })));
 }
 
 #[test]
@@ -331,7 +334,7 @@ fn parts_of_different_contents_are_no_toolkit() {
     let mut record = record(&calm, "github", "g1");
     record.config_maps = parts.to_vec();
     observed.manifest = Some(Manifest::new(vec![record.entry()]));
-    let part = |name: &String, sha256: &str| Held {
+    let part = |name: &String, sha256: &str| CachedConfigMap {
         name: name.clone(),
         record: (*name == parts[0]).then(|| record.clone()),
         sha256: Some(sha256.to_owned()),
@@ -339,10 +342,10 @@ fn parts_of_different_contents_are_no_toolkit() {
         terminating: false,
     };
     observed.checked_at = Some(at(0));
-    let due = |observed: &Observed| is_due(&Subject::from(&calm), observed, at(100));
-    observed.held = parts.iter().map(|name| part(name, &record.sha256)).collect();
+    let due = |observed: &Observed| is_due(&View::from(&calm), observed, at(100));
+    observed.cached = parts.iter().map(|name| part(name, &record.sha256)).collect();
     assert!(!due(&observed));
-    observed.held[1] = part(&parts[1], "another");
+    observed.cached[1] = part(&parts[1], "another");
     assert!(due(&observed));
     observed.catalogue = Some(catalogue(&["github"]));
     assert_eq!(fetched(&decide(&calm, &observed)), ["github"]);
@@ -363,18 +366,18 @@ fn what_is_being_deleted_is_not_deleted_again() {
     let calm = cache(&json!({"toolkits": {"noAuth": false}}), &synced_status());
     let mut observed = settled(&calm, &[("github", "g1")]);
     observed.catalogue = Some(catalogue(&["github"]));
-    observed.held.push(held(&record(&calm, "slack", "s1")));
+    observed.cached.push(cached(&record(&calm, "slack", "s1")));
     let names = vec!["schemas-slack".to_owned()];
     assert_eq!(decide(&calm, &observed).step, Some(Step::Delete { names }));
-    observed.held[1].terminating = true;
+    observed.cached[1].terminating = true;
     let plan = decide(&calm, &observed);
     assert_eq!(plan.step, None);
-    assert!(matches!(plan.phase, Phase::Finished { .. }));
+    assert!(matches!(plan.position, Position::At(Phase::Finished { .. })));
 }
 
 /// Plays a whole sync on what is known of its own effects.
 #[test]
-fn a_sync_goes_through_without_a_second_look() {
+fn a_sync_goes_through_without_observing_again() {
     let cache = cache(&json!({}), &json!({}));
     let mut begun = cache.clone();
     begun.status.get_or_insert_default().progress = Some(SyncProgress {
@@ -385,57 +388,61 @@ fn a_sync_goes_through_without_a_second_look() {
     let mut observed = settled(&cache, &[("github", "g0"), ("reddit", "r1")]);
     observed.catalogue = Some(catalogue(&["github"]));
     let mut steps = Vec::new();
-    let mut subject = Subject::from(&cache);
+    let mut view = View::from(&cache);
     for _ in 0..10 {
-        let Plan { step, phase, .. } = plan(&subject, &observed, at(100));
+        let Plan { step, position, .. } = plan(&view, &observed, at(100));
         let Some(step) = step else {
-            let Phase::Finished { failed } = phase else {
-                panic!("{phase:?}");
+            let Position::At(Phase::Finished { failed }) = position else {
+                panic!("{position:?}");
             };
             assert_eq!(failed, BTreeMap::new());
             break;
         };
-        let (name, acted) = match &step {
-            Step::Begin => ("begin", Acted::Done),
+        let (name, effect) = match &step {
+            Step::Begin => ("begin", Effect::Done),
             Step::Fetch { .. } => {
                 let written = [("github", "g1"), ("hackernews", "h1")];
-                let acted = Acted::Fetched {
+                let effect = Effect::Fetched {
                     done: 2,
                     written: written
-                        .map(|(slug, version)| held(&record(&cache, slug, version)))
+                        .map(|(slug, version)| cached(&record(&cache, slug, version)))
                         .into(),
                     failed: BTreeMap::new(),
-                    stopped: None,
+                    api_calls: 4,
+                    is_partial: false,
                 };
-                ("fetch", acted)
+                ("fetch", effect)
             }
-            Step::WriteManifest(_) => ("manifest", Acted::Done),
-            Step::Delete { .. } => ("delete", Acted::Done),
+            Step::WriteManifest(_) => ("manifest", Effect::Done),
+            Step::Delete { .. } => ("delete", Effect::Done),
         };
         steps.push(name);
-        observed = observed.after(&step, &acted).expect("all went well");
-        subject = Subject::from(&begun);
+        observed = observed.after(&step, &effect).expect("all went well");
+        view = View::from(&begun);
     }
     assert_eq!(steps, ["begin", "fetch", "manifest", "delete"]);
-    let names: Vec<_> = observed.held.iter().map(|held| held.name.as_str()).collect();
+    let names: Vec<_> = observed
+        .cached
+        .iter()
+        .map(|cached| cached.name.as_str())
+        .collect();
     assert_eq!(names, ["schemas-github", "schemas-hackernews"]);
 }
 
 /// Without a look the manifest would name a toolkit of which one part is new and another one old.
 #[test]
-fn what_failed_may_have_been_written_in_part_and_is_looked_at() {
+fn what_failed_may_have_been_written_in_part_and_is_observed_again() {
     let broken = Failure::transient(Reason::KubernetesApi, "gone away");
     let fetch = Step::Fetch { toolkits: vec![] };
-    let fetched = |failed, stopped| Acted::Fetched {
+    let fetched = |failed| Effect::Fetched {
         done: 1,
         written: vec![],
         failed,
-        stopped,
+        api_calls: 2,
+        is_partial: false,
     };
-    let one = BTreeMap::from([("github".to_owned(), broken.clone())]);
-    let after = |step: &Step, acted: &Acted| Observed::default().after(step, acted).is_some();
-    assert!(after(&fetch, &fetched(BTreeMap::new(), None)));
-    assert!(!after(&fetch, &fetched(one, None)));
-    assert!(!after(&fetch, &fetched(BTreeMap::new(), Some(broken.clone()))));
-    assert!(!after(&Step::Begin, &Acted::Failed(broken)));
+    let one = BTreeMap::from([("github".to_owned(), broken)]);
+    let after = |step: &Step, effect: &Effect| Observed::default().after(step, effect).is_some();
+    assert!(after(&fetch, &fetched(BTreeMap::new())));
+    assert!(!after(&fetch, &fetched(one)));
 }

@@ -1,0 +1,178 @@
+//! All accounts of a user, for those who are about to create one: always from a list that began after the question.
+
+use std::collections::BTreeMap;
+use std::mem::take;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::source::{Source, blames_a_key, list_in_parts};
+use crate::composio::{Account, AccountQuery, Error, Listing, Priority};
+
+/// Users of one list.
+const MOST_USERS: usize = 100;
+/// Bytes of user ids in one list: a longer address is refused by common gateways.
+const MOST_BYTES: usize = 4000;
+
+type Answer = Result<Vec<Account>, Error>;
+
+struct Caller {
+    user_id: String,
+    toolkit: String,
+    priority: Priority,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Collects questions for a moment and asks them together.
+pub(super) struct UserAccounts {
+    source: Arc<dyn Source>,
+    window: Duration,
+    waiting: Mutex<Vec<Caller>>,
+    full: Notify,
+}
+
+impl UserAccounts {
+    pub(super) fn new(source: Arc<dyn Source>, window: Duration) -> Self {
+        Self {
+            source,
+            window,
+            waiting: Mutex::new(Vec::new()),
+            full: Notify::new(),
+        }
+    }
+
+    pub(super) async fn of_user(
+        self: &Arc<Self>,
+        user_id: &str,
+        toolkit: &str,
+        priority: Priority,
+    ) -> Answer {
+        if user_id.is_empty() || user_id.contains(',') {
+            let message = "a user id must not be empty or contain a comma".to_owned();
+            return Err(Error::InvalidRequest { message });
+        }
+        let (answer, answered) = oneshot::channel();
+        let waiting = {
+            let mut waiting = self.waiting();
+            waiting.push(Caller {
+                user_id: user_id.to_owned(),
+                toolkit: toolkit.to_owned(),
+                priority,
+                answer,
+            });
+            waiting.len()
+        };
+        match waiting {
+            1 => drop(tokio::spawn(Arc::clone(self).collect())),
+            MOST_USERS => self.full.notify_one(),
+            _ => {}
+        }
+        let abandoned = || {
+            Err(Error::Transport {
+                message: "the list was abandoned".to_owned(),
+            })
+        };
+        answered.await.unwrap_or_else(|_| abandoned())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Caller>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives others a moment to join, then asks for everyone. Whoever comes later starts the next round, because this
+    /// round's lists begin now.
+    async fn collect(self: Arc<Self>) {
+        tokio::select! {
+            () = tokio::time::sleep(self.window) => {}
+            () = self.full.notified() => {}
+        }
+        let mut toolkits: BTreeMap<String, BTreeMap<String, Vec<Caller>>> = BTreeMap::new();
+        for caller in take(&mut *self.waiting()) {
+            let callers = toolkits.entry(caller.toolkit.clone()).or_default();
+            callers.entry(caller.user_id.clone()).or_default().push(caller);
+        }
+        let this = &*self;
+        let rounds = toolkits.iter_mut().flat_map(|(toolkit, callers)| {
+            let rounds = rounds(take(callers)).into_iter();
+            rounds.map(move |round| this.ask(toolkit, round))
+        });
+        futures::future::join_all(rounds).await;
+    }
+
+    async fn ask(&self, toolkit: &str, mut callers: BTreeMap<String, Vec<Caller>>) {
+        let priority = callers
+            .values()
+            .flatten()
+            .map(|caller| caller.priority)
+            .min()
+            .unwrap_or(Priority::Background);
+        let users: Vec<String> = callers.keys().cloned().collect();
+        let query = |users: &[String]| AccountQuery {
+            user_ids: users.to_vec(),
+            toolkits: vec![toolkit.to_owned()],
+            ..AccountQuery::default()
+        };
+        let splits = |answer: &Result<Listing<Account>, Error>| match answer {
+            Ok(listing) => !is_attributable(listing),
+            Err(error) => blames_a_key(error),
+        };
+        for part in list_in_parts(self.source.as_ref(), priority, users, query, splits).await {
+            let single = part.keys.len() == 1;
+            for user in &part.keys {
+                let answer = match &part.answer {
+                    Ok(listing) => accounts_of(user, single, listing),
+                    Err(error) => Err(error.clone()),
+                };
+                for caller in callers.remove(user).into_iter().flatten() {
+                    // A caller that was cancelled has nobody to report.
+                    drop(caller.answer.send(answer.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// Splits the users into lists that fit into an address.
+fn rounds(callers: BTreeMap<String, Vec<Caller>>) -> Vec<BTreeMap<String, Vec<Caller>>> {
+    let mut rounds = vec![BTreeMap::new()];
+    let mut bytes = 0;
+    for (user, callers) in callers {
+        let full = rounds
+            .last()
+            .is_some_and(|round: &BTreeMap<_, _>| round.len() >= MOST_USERS);
+        if full || bytes + user.len() > MOST_BYTES && bytes > 0 {
+            rounds.push(BTreeMap::new());
+            bytes = 0;
+        }
+        bytes += user.len() + 1;
+        if let Some(round) = rounds.last_mut() {
+            round.insert(user, callers);
+        }
+    }
+    rounds
+}
+
+/// Every item of the list says whose it is.
+fn is_attributable(listing: &Listing<Account>) -> bool {
+    listing.items.iter().all(|account| !account.user_id.is_empty())
+        && listing.skipped.iter().all(|skipped| skipped.user_id.is_some())
+}
+
+/// One user's share of a list. An item of theirs that could not be understood may be the very account that they are
+/// about to create, so that it spoils the answer.
+fn accounts_of(user: &str, single: bool, listing: &Listing<Account>) -> Answer {
+    let spoiled = listing.skipped.iter().any(|skipped| match &skipped.user_id {
+        Some(owner) => owner == user,
+        None => true,
+    });
+    let unattributed = !single && listing.items.iter().any(|account| account.user_id.is_empty());
+    if spoiled || unattributed {
+        return Err(Error::Decode {
+            message: "an account of this user cannot be understood".to_owned(),
+            excerpt: String::new(),
+        });
+    }
+    let is_theirs = |account: &&Account| account.user_id == user || (single && account.user_id.is_empty());
+    Ok(listing.items.iter().filter(is_theirs).cloned().collect())
+}

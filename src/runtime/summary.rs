@@ -1,0 +1,333 @@
+//! The next status, and what people are told about it: pure functions of a [`Turn`].
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::events::Announcement;
+use super::failure::{Class, Failure};
+use super::plan::Position;
+use super::{Controller, Effect, Phase, Turn};
+use crate::api::common::{FieldsMut, StateOf, StatusFields, StatusOf};
+use crate::api::conditions::{self, READY, RECONCILING, STALLED, Truth, whole_seconds};
+use crate::api::{Reason, RetryStatus};
+
+/// Whether work goes on. Reconciling and Stalled are never True at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Progress {
+    /// Nothing is under way, and nobody has to act.
+    Idle,
+    /// Work is under way or will be retried.
+    Reconciling,
+    /// Nothing moves until a person acts.
+    Stalled,
+}
+
+/// What a position means for state and conditions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary<S> {
+    /// New state; None keeps the old one.
+    pub state: Option<S>,
+    /// Value of `Ready`.
+    pub ready: Truth,
+    /// Which of `Reconciling` and `Stalled` is True.
+    pub progress: Progress,
+    /// `PascalCase` reason of all conditions.
+    pub reason: &'static str,
+    /// Message of `Ready`, and of whatever else is abnormal. It holds no secret.
+    pub message: String,
+    /// The resource's own conditions; those that are not named stay as they are.
+    pub extra: Vec<Extra>,
+}
+
+/// One of the resource's own conditions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Extra {
+    /// Its type.
+    pub type_: &'static str,
+    /// Its value.
+    pub truth: Truth,
+    /// Its reason, if that differs from the summary's.
+    pub reason: Option<&'static str>,
+    /// Its message.
+    pub message: String,
+}
+
+impl<S> Summary<S> {
+    /// Nothing is under way, and the spec is not fulfilled.
+    pub fn idle(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            state: None,
+            ready: Truth::False,
+            progress: Progress::Idle,
+            reason,
+            message: message.into(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// The spec is fulfilled.
+    pub fn ready(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            ready: Truth::True,
+            ..Self::idle(reason, message)
+        }
+    }
+
+    /// Work is under way.
+    pub fn reconciling(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            progress: Progress::Reconciling,
+            ..Self::idle(reason, message)
+        }
+    }
+
+    /// A person has to act.
+    pub fn stalled(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            progress: Progress::Stalled,
+            ..Self::idle(reason, message)
+        }
+    }
+
+    /// Something failed.
+    pub fn failure(failure: &Failure) -> Self {
+        let (reason, message) = (failure.reason.as_str(), failure.message.clone());
+        match failure.class {
+            Class::Stalled => Self::stalled(reason, message),
+            Class::Waiting | Class::Transient => Self::reconciling(reason, message),
+        }
+    }
+
+    /// The object is being deleted.
+    fn deleting() -> Self {
+        Self::reconciling(
+            "Deleting",
+            "what belongs to this object outside the cluster is being cleaned up",
+        )
+    }
+
+    /// `spec.suspend` is true. Whether the object is ready stays as it was.
+    fn suspended(conditions: &[Condition]) -> Self {
+        let message = "spec.suspend is true: nothing is done until it is false";
+        if conditions::is_true(conditions, READY) {
+            Self::ready("Suspended", message)
+        } else {
+            Self::idle("Suspended", message)
+        }
+    }
+
+    /// The same with a state.
+    #[must_use]
+    pub fn with_state(self, state: S) -> Self {
+        Self {
+            state: Some(state),
+            ..self
+        }
+    }
+
+    /// The same with one of the resource's own conditions, which has the summary's reason.
+    #[must_use]
+    pub fn with(mut self, type_: &'static str, truth: Truth, message: impl Into<String>) -> Self {
+        self.extra.push(Extra {
+            type_,
+            truth,
+            reason: None,
+            message: message.into(),
+        });
+        self
+    }
+}
+
+/// A status that may have changed, and why.
+pub struct Change<'a, C: Controller> {
+    /// What led to it.
+    pub turn: &'a Turn<'a, C>,
+    /// The status before.
+    pub old: &'a StatusOf<C::Object>,
+    /// The status now.
+    pub new: &'a StatusOf<C::Object>,
+    /// What the conditions say now, if they were set.
+    pub summary: Option<&'a Summary<StateOf<C::Object>>>,
+}
+
+impl<C: Controller> Change<'_, C> {
+    /// What to tell if value or reason of Ready changed.
+    pub fn transition(&self) -> Option<Announcement> {
+        let summary = self.summary?;
+        if ready(self.old) == ready(self.new) {
+            return None;
+        }
+        let failed = match self.turn.position {
+            Position::Failed(_) => true,
+            Position::At(phase) => phase.failure().is_some(),
+            Position::Unchanged => false,
+        };
+        let abnormal = failed || summary.progress == Progress::Stalled || summary.ready == Truth::Unknown;
+        Some(Announcement {
+            warning: abnormal,
+            reason: summary.reason,
+            note: summary.message.clone(),
+        })
+    }
+}
+
+fn ready<T: StatusFields>(status: &T) -> Option<(&str, &str)> {
+    let ready = conditions::find(status.fields().conditions, READY)?;
+    Some((&ready.reason, &ready.status))
+}
+
+/// What failed in a turn, if anything.
+pub(super) fn failure_of<C: Controller>(turn: &Turn<'_, C>) -> Option<Failure> {
+    match turn.position {
+        Position::Failed(failure) => Some(failure.clone()),
+        Position::At(phase) => phase.failure(),
+        Position::Unchanged => None,
+    }
+}
+
+/// The next status after a turn, and what its conditions say if they were set.
+pub(crate) fn next_status<C: Controller>(
+    turn: &Turn<'_, C>,
+) -> (StatusOf<C::Object>, Option<Summary<StateOf<C::Object>>>) {
+    let old = &*turn.view.status;
+    if *turn.position == Position::Unchanged && turn.effect.is_none() && !turn.view.deleting {
+        return (old.clone(), None);
+    }
+    let mut status = C::status(turn);
+    let retry = next_retry(turn);
+    let fields = status.fields_mut();
+    *fields.observed_generation = Some(turn.view.generation);
+    *fields.retry = retry;
+    if let Some(token) = turn.view.pending_request().filter(|_| answers_request(turn)) {
+        *fields.last_handled_request_at = Some(token.to_owned());
+    }
+    let summary = match turn.position {
+        Position::Failed(_) => C::summary(turn, &status),
+        _ if turn.view.deleting => Some(Summary::deleting()),
+        Position::At(_) => C::summary(turn, &status),
+        Position::Unchanged => None,
+    };
+    if let Some(summary) = &summary {
+        set_conditions::<C>(&mut status.fields_mut(), summary, turn.view.generation, turn.now);
+    }
+    if status != *old {
+        C::on_change(turn, &mut status);
+    }
+    (status, summary)
+}
+
+/// The next status of a suspended object.
+pub(super) fn suspended_status<C: Controller>(
+    turn: &Turn<'_, C>,
+) -> (StatusOf<C::Object>, Summary<StateOf<C::Object>>) {
+    let mut status = turn.view.status.clone().into_owned();
+    let mut fields = status.fields_mut();
+    let summary = Summary::suspended(fields.conditions);
+    *fields.observed_generation = Some(turn.view.generation);
+    *fields.retry = None;
+    set_conditions::<C>(&mut fields, &summary, turn.view.generation, turn.now);
+    (status, summary)
+}
+
+fn set_conditions<C: Controller>(
+    fields: &mut FieldsMut<'_, StateOf<C::Object>>,
+    summary: &Summary<StateOf<C::Object>>,
+    generation: i64,
+    now: Timestamp,
+) {
+    if let Some(state) = summary.state {
+        *fields.state = Some(state);
+    }
+    let conditions = &mut *fields.conditions;
+    let mut set = |type_, truth, reason, message: &str| {
+        conditions::set(conditions, type_, truth, reason, message, Some(generation), now);
+    };
+    let abnormal = |holds: bool| match holds {
+        true => (Truth::True, summary.message.as_str()),
+        false => (Truth::False, ""),
+    };
+    set(READY, summary.ready, summary.reason, &summary.message);
+    let (truth, message) = abnormal(summary.progress == Progress::Reconciling);
+    set(RECONCILING, truth, summary.reason, message);
+    let (truth, message) = abnormal(summary.progress == Progress::Stalled);
+    set(STALLED, truth, summary.reason, message);
+    for extra in &summary.extra {
+        let reason = extra.reason.unwrap_or(summary.reason);
+        set(extra.type_, extra.truth, reason, &extra.message);
+    }
+    for type_ in C::CONDITIONS {
+        if conditions::find(fields.conditions, type_).is_none() {
+            let unknown = Truth::Unknown;
+            conditions::set(
+                fields.conditions,
+                type_,
+                unknown,
+                summary.reason,
+                "",
+                Some(generation),
+                now,
+            );
+        }
+    }
+}
+
+/// A request counts as handled once the work it asked for was done, was tried, or turned out to be nothing.
+fn answers_request<C: Controller>(turn: &Turn<'_, C>) -> bool {
+    if let Some(effect) = turn.effect {
+        return effect.answers_request();
+    }
+    match turn.position {
+        Position::Failed(_) => true,
+        Position::At(phase) => !turn.view.deleting && (phase.failure().is_none() || phase.is_retried()),
+        Position::Unchanged => false,
+    }
+}
+
+/// The record of failures in a row.
+fn next_retry<C: Controller>(turn: &Turn<'_, C>) -> Option<RetryStatus> {
+    let old = turn.view.status.fields().retry;
+    match turn.position {
+        Position::Failed(failure) => return Some(record(turn, failure)),
+        Position::At(phase) if turn.effect.is_none() => match phase.failure() {
+            Some(failure) if phase.is_retried() => return Some(record(turn, &failure)),
+            Some(_) => return old.cloned(),
+            None => return None,
+        },
+        Position::Unchanged if turn.effect.is_none() => return old.cloned(),
+        Position::At(_) | Position::Unchanged => {}
+    }
+    let (old, effect) = (old?, turn.effect?);
+    if effect.clears(old.reason.parse().ok()) {
+        return None;
+    }
+    // What failed has not been tried again, but the next step towards it may be taken.
+    let mut kept = old.clone();
+    let now = whole_seconds(turn.now);
+    if kept.next_attempt_at.as_ref().is_none_or(|next| next.0 > now) {
+        kept.next_attempt_at = Some(Time(now));
+    }
+    Some(kept)
+}
+
+fn record<C: Controller>(turn: &Turn<'_, C>, failure: &Failure) -> RetryStatus {
+    let view = turn.view;
+    let failure = C::retry_policy(view, failure.clone());
+    let before = view.current_failure().map_or(0, |current| current.failures);
+    if !view.deleting {
+        return failure.record(before + 1, view.seed(), turn.now);
+    }
+    // A clean-up is tried again by time whatever failed, or the object would never go. A limit says when to come back; it
+    // does not bring the end of the clean-up nearer.
+    let counts = failure.reason != Reason::RateLimited;
+    let failure = Failure {
+        class: match failure.class {
+            Class::Stalled => Class::Transient,
+            class => class,
+        },
+        ..failure
+    };
+    RetryStatus {
+        failures: before + i64::from(counts),
+        ..failure.record(before + 1, view.seed(), turn.now)
+    }
+}
