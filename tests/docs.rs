@@ -192,20 +192,24 @@ fn every_reason_is_explained_and_no_other() {
     ] {
         assert!(among.contains(one), "{one} is not found in the source");
     }
-    let connections = explained("README.md", "| reason | what to do |");
+    let connections = explained("docs/reddit-connection.md", "| reason | what to do |");
     let caches = explained(
         "docs/schema-cache.md",
         "| reason | what happens, and what to do |",
     );
-    let all = &connections | &caches;
+    let frame = explained("docs/operations.md", "| reason of the frame | what to do |");
+    let all = &(&connections | &caches) | &frame;
     none(
         failures.difference(&all).cloned(),
         "reasons of failures without an explanation",
     );
-    none(phases.difference(&connections).cloned(), "missing in the README");
+    none(
+        phases.difference(&connections).cloned(),
+        "missing in docs/reddit-connection.md",
+    );
     none(
         connections.difference(&(&failures | &phases)).cloned(),
-        "superfluous in the README",
+        "superfluous in docs/reddit-connection.md",
     );
     none(
         caches.difference(&(&failures | &syncs)).cloned(),
