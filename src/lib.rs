@@ -4,10 +4,13 @@
 //! of them. In each controller data flows one way, too: observe (I/O) -> plan (pure) -> act (I/O) -> status (pure).
 
 pub mod api;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod composio;
 pub mod controllers;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod operator;
 pub mod runtime;
 pub mod schemas;
 pub mod settings;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod telemetry;

@@ -95,6 +95,7 @@ impl Settings {
     }
 
     /// Name of this replica.
+    #[allow(clippy::disallowed_methods, reason = "settings come from the environment")]
     pub fn instance(&self) -> String {
         self.instance
             .clone()

@@ -1,5 +1,10 @@
 //! Generated files are committed. They are what the types in `src/api/` say now.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests read files and clocks"
+)]
 #![expect(
     clippy::unwrap_used,
     reason = "a helper of a test fails by panicking, as the test does"

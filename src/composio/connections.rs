@@ -143,7 +143,7 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> Connections<O> {
         let budget = Budget::new(self.budget.clone());
         let observer = Arc::clone(&self.observer);
         let client = Client::with_http(&self.options, self.http.clone(), key.clone(), budget, observer)?;
-        let accounts = AccountPoller::start(client.clone(), self.poller.clone(), Arc::clone(&self.wake));
+        let accounts = AccountPoller::start(client.clone(), &self.poller, Arc::clone(&self.wake));
         let connection = Arc::new(Connection {
             client,
             accounts,

@@ -213,7 +213,7 @@ impl Transport {
         match &result {
             Ok(_) => self.set_unauthorized(None),
             Err(Failure { error, .. }) if error.is_unauthorized() => {
-                self.set_unauthorized(Some(error.clone()))
+                self.set_unauthorized(Some(error.clone()));
             }
             Err(Failure { error, .. }) => {
                 tracing::debug!(operation = call.operation, outcome, %error, "call failed");

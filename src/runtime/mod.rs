@@ -3,24 +3,35 @@
 //! A resource implements [`Controller`]; [`watch::run`] runs it. Nothing here knows a resource, or Composio.
 
 pub mod backoff;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod crds;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod events;
 pub mod failure;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod finalizer;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod lease;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod owned;
 pub mod plan;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod reconcile;
 mod requeue;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod status;
 pub mod summary;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod supervise;
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")]
 pub(crate) mod testing;
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")]
 mod tests;
 pub mod view;
 pub mod wake_ups;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod watch;
 
 use std::fmt::Debug;
@@ -37,14 +48,16 @@ use self::events::{Announcement, Publisher};
 use self::failure::Failure;
 use self::lease::Leadership;
 use self::plan::{Plan, Position};
-use self::summary::{Change, Summary};
+use self::summary::{Change, SummaryOf};
 use self::view::View;
 use self::wake_ups::{ObjectKey, WakeUps};
+pub use self::watch::api_in;
 use crate::api::Reason;
-use crate::api::common::{Managed, StateOf, StatusOf};
+use crate::api::common::{Managed, StatusOf};
 use crate::telemetry::metrics::Metrics;
 
 /// What every reconcile works with, whatever the controller.
+#[allow(clippy::disallowed_types, reason = "it is handed to what does I/O")]
 pub struct Context {
     /// Kubernetes.
     pub client: kube::Client,
@@ -68,6 +81,7 @@ pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
     /// The clock of the machine.
+    #[allow(clippy::disallowed_methods, reason = "this is where the time comes from")]
     pub fn system() -> Self {
         Self(Arc::new(Timestamp::now))
     }
@@ -132,10 +146,7 @@ pub trait Controller: Sized + Send + Sync + 'static {
 
     /// What the object's position means for state and conditions; None if it changes nothing. `status` has its own fields
     /// brought up to date, and the state and conditions from before.
-    fn summary(
-        turn: &Turn<'_, Self>,
-        status: &StatusOf<Self::Object>,
-    ) -> Option<Summary<StateOf<Self::Object>>>;
+    fn summary(turn: &Turn<'_, Self>, status: &StatusOf<Self::Object>) -> Option<SummaryOf<Self>>;
 
     /// What is recorded only together with some other change of the status, such as when it happened.
     fn on_change(_turn: &Turn<'_, Self>, _status: &mut StatusOf<Self::Object>) {}

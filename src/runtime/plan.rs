@@ -56,6 +56,7 @@ impl<S, P> Plan<S, P> {
     }
 
     /// The same, reconciled again after `wait` at the latest.
+    #[must_use]
     pub fn requeue_in(mut self, wait: Duration) -> Self {
         self.requeue_after = Some(self.requeue_after.map_or(wait, |other| other.min(wait)));
         self

@@ -14,12 +14,12 @@ use super::failure::{Class, Failure, explain};
 use super::finalizer::{ensure_finalizer, remove_finalizer};
 use super::plan::{Plan, Position};
 use super::status::{Guard, apply_status, is_conflict};
-use super::summary::{Change, Summary, failure_of, next_status, suspended_status};
+use super::summary::{Change, SummaryOf, failure_of, next_status, suspended_status};
 use super::view::{View, has_finalizer};
 use super::wake_ups::ObjectKey;
 use super::{Context, Controller, Effect, PlanOf, Step, Turn, requeue};
 use crate::api::GROUP;
-use crate::api::common::{SpecFields, StateOf, StatusFields, StatusOf};
+use crate::api::common::{SpecFields, StatusFields, StatusOf};
 use crate::telemetry::metrics::Outcome;
 
 /// Steps that one reconcile may take. A whole life cycle needs fewer; more would be a loop.
@@ -87,7 +87,7 @@ pub async fn reconcile<C: Controller>(
         }
         let (observed, handles) = match carried.take() {
             Some(known) => known,
-            None => match controller.observe(cx, &object, now).await {
+            None => match Box::pin(controller.observe(cx, &object, now)).await {
                 Ok(facts) => facts,
                 Err(failure) => return it.fail_to_observe(&view, failure).await,
             },
@@ -111,7 +111,8 @@ pub async fn reconcile<C: Controller>(
             continue;
         }
         it.check_leadership()?;
-        let effect = match controller.act(cx, &object, &observed, step, &handles).await {
+        let acting = Box::pin(controller.act(cx, &object, &observed, step, &handles));
+        let effect = match acting.await {
             Ok(effect) => effect,
             Err(failure) => return it.fail(&view, &observed, step, failure).await,
         };
@@ -373,7 +374,7 @@ impl<'a, C: Controller> Reconcile<'a, C> {
         &mut self,
         turn: &Turn<'_, C>,
         status: &StatusOf<C::Object>,
-        summary: Option<&Summary<StateOf<C::Object>>>,
+        summary: Option<&SummaryOf<C>>,
     ) -> Result<(), Error> {
         let old = &*turn.view.status;
         if status == old {

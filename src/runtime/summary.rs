@@ -39,6 +39,9 @@ pub struct Summary<S> {
     pub extra: Vec<Extra>,
 }
 
+/// The summary of a controller's object.
+pub type SummaryOf<C> = Summary<StateOf<<C as Controller>::Object>>;
+
 /// One of the resource's own conditions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Extra {
@@ -147,7 +150,7 @@ pub struct Change<'a, C: Controller> {
     /// The status now.
     pub new: &'a StatusOf<C::Object>,
     /// What the conditions say now, if they were set.
-    pub summary: Option<&'a Summary<StateOf<C::Object>>>,
+    pub summary: Option<&'a SummaryOf<C>>,
 }
 
 impl<C: Controller> Change<'_, C> {
@@ -186,9 +189,7 @@ pub(super) fn failure_of<C: Controller>(turn: &Turn<'_, C>) -> Option<Failure> {
 }
 
 /// The next status after a turn, and what its conditions say if they were set.
-pub(crate) fn next_status<C: Controller>(
-    turn: &Turn<'_, C>,
-) -> (StatusOf<C::Object>, Option<Summary<StateOf<C::Object>>>) {
+pub(crate) fn next_status<C: Controller>(turn: &Turn<'_, C>) -> (StatusOf<C::Object>, Option<SummaryOf<C>>) {
     let old = &*turn.view.status;
     if *turn.position == Position::Unchanged && turn.effect.is_none() && !turn.view.deleting {
         return (old.clone(), None);
@@ -217,9 +218,7 @@ pub(crate) fn next_status<C: Controller>(
 }
 
 /// The next status of a suspended object.
-pub(super) fn suspended_status<C: Controller>(
-    turn: &Turn<'_, C>,
-) -> (StatusOf<C::Object>, Summary<StateOf<C::Object>>) {
+pub(super) fn suspended_status<C: Controller>(turn: &Turn<'_, C>) -> (StatusOf<C::Object>, SummaryOf<C>) {
     let mut status = turn.view.status.clone().into_owned();
     let mut fields = status.fields_mut();
     let summary = Summary::suspended(fields.conditions);
@@ -231,7 +230,7 @@ pub(super) fn suspended_status<C: Controller>(
 
 fn set_conditions<C: Controller>(
     fields: &mut FieldsMut<'_, StateOf<C::Object>>,
-    summary: &Summary<StateOf<C::Object>>,
+    summary: &SummaryOf<C>,
     generation: i64,
     now: Timestamp,
 ) {
@@ -242,14 +241,17 @@ fn set_conditions<C: Controller>(
     let mut set = |type_, truth, reason, message: &str| {
         conditions::set(conditions, type_, truth, reason, message, Some(generation), now);
     };
-    let abnormal = |holds: bool| match holds {
-        true => (Truth::True, summary.message.as_str()),
-        false => (Truth::False, ""),
+    let abnormal = |progress| {
+        if summary.progress == progress {
+            (Truth::True, summary.message.as_str())
+        } else {
+            (Truth::False, "")
+        }
     };
     set(READY, summary.ready, summary.reason, &summary.message);
-    let (truth, message) = abnormal(summary.progress == Progress::Reconciling);
+    let (truth, message) = abnormal(Progress::Reconciling);
     set(RECONCILING, truth, summary.reason, message);
-    let (truth, message) = abnormal(summary.progress == Progress::Stalled);
+    let (truth, message) = abnormal(Progress::Stalled);
     set(STALLED, truth, summary.reason, message);
     for extra in &summary.extra {
         let reason = extra.reason.unwrap_or(summary.reason);

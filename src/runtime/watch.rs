@@ -6,18 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt, future, stream};
+use k8s_openapi::NamespaceResourceScope;
 use kube::core::DeserializeGuard;
 use kube::core::object::HasStatus;
 use kube::runtime::controller::{Error as ControllerError, ReconcileReason, ReconcileRequest, trigger_self};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{Config, WatchStreamExt, applier};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use strum::VariantArray;
 use tokio::sync::watch;
 
 use super::failure::explain;
-use super::supervise::Supervisor;
+use super::supervise::{EarlyEnds, Supervisor};
 use super::wake_ups::ObjectKey;
 use super::{Context, Controller};
 use crate::api::common::{StateOf, StatusFields};
@@ -63,6 +64,17 @@ impl Namespaces {
     }
 }
 
+/// The objects of one kind in a namespace, or in all.
+pub fn api_in<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
 /// Runs a controller until `shutdown` turns true; reconciles under way are finished first. `concurrency` is the number of
 /// objects of each watch that are reconciled at the same time.
 pub async fn run<C: Controller>(
@@ -76,7 +88,7 @@ pub async fn run<C: Controller>(
     let supervisor = Arc::new(Supervisor {
         controller,
         cx,
-        early_ends: Default::default(),
+        early_ends: EarlyEnds::default(),
     });
     let counts = StateCounts::default();
     let watches = namespaces.scopes().into_iter().map(|namespace| {
@@ -127,11 +139,7 @@ fn watch_objects<C: Controller>(
     Store<Guarded<C>>,
     impl Stream<Item = Request<C>> + Send + 'static + use<C>,
 ) {
-    let client = supervisor.cx.client.clone();
-    let api: Api<Guarded<C>> = match namespace {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
-    };
+    let api: Api<Guarded<C>> = api_in(&supervisor.cx.client, namespace);
     let (store, writer) = reflector::store();
     let mut deletions = Deletions::new(Arc::clone(supervisor), namespace);
     let objects = watcher::watcher(api, watcher::Config::default())
@@ -243,8 +251,8 @@ async fn count_states<C: Controller>(
     store: Store<Guarded<C>>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let states = StateOf::<C::Object>::VARIANTS.iter().map(|state| (*state).into());
-    let states: Vec<&'static str> = states.chain([NO_STATE]).collect();
+    let known = StateOf::<C::Object>::VARIANTS.iter().map(|state| (*state).into());
+    let labels: Vec<&'static str> = known.chain([NO_STATE]).collect();
     while tokio::time::timeout(COUNT_INTERVAL, shutdown.wait_for(|down| *down))
         .await
         .is_err()
@@ -257,9 +265,9 @@ async fn count_states<C: Controller>(
         }
         let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.insert(namespace.clone(), found);
-        for state in &states {
-            let number = counts.values().filter_map(|counts| counts.get(state)).sum();
-            cx.metrics.objects(C::NAME, state, number);
+        for label in &labels {
+            let number = counts.values().filter_map(|found| found.get(label)).sum();
+            cx.metrics.objects(C::NAME, label, number);
         }
     }
 }

@@ -1,5 +1,10 @@
 //! End to end: the built operator with the chart's roles, a real Kubernetes API server, and a faithful Composio.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests read files and clocks"
+)]
 #![expect(
     clippy::unwrap_used,
     reason = "a helper of a test fails by panicking, as the test does"

@@ -66,7 +66,7 @@ struct Follow {
 pub(super) struct Follows<O> {
     limits: Limits,
     most_in_flight: usize,
-    follows: HashMap<O, Follow>,
+    by_owner: HashMap<O, Follow>,
     /// Boxed, because a table keeps up to half of its places empty.
     entries: HashMap<Id, Box<Entry<O>>>,
     schedule: Schedule,
@@ -80,7 +80,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
         Self {
             limits,
             most_in_flight: most_in_flight.max(1),
-            follows: HashMap::new(),
+            by_owner: HashMap::new(),
             entries: HashMap::new(),
             schedule: Schedule::default(),
             generation: 0,
@@ -89,13 +89,13 @@ impl<O: Clone + Eq + Hash> Follows<O> {
     }
 
     pub(super) fn followers(&self) -> usize {
-        self.follows.len()
+        self.by_owner.len()
     }
 
     /// Nobody follows and nothing is remembered.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.follows.is_empty() && self.entries.is_empty() && self.schedule.is_empty()
+        self.by_owner.is_empty() && self.entries.is_empty() && self.schedule.is_empty()
     }
 
     pub(super) fn follow(
@@ -107,7 +107,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
         priority: Priority,
     ) -> Polled {
         let interval = interval.clamp(CADENCES[0], CADENCES[1]);
-        match self.follows.get_mut(owner) {
+        match self.by_owner.get_mut(owner) {
             Some(follow) if *follow.id == *id => {
                 if (follow.interval, follow.priority) != (interval, priority) {
                     (follow.interval, follow.priority) = (interval, priority);
@@ -135,7 +135,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
                     priority,
                     wants_newer_than: None,
                 };
-                self.follows.insert(owner.clone(), follow);
+                self.by_owner.insert(owner.clone(), follow);
                 self.recompute(&id);
             }
         }
@@ -146,7 +146,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
 
     pub(super) fn retain_followers(&mut self, keep: impl Fn(&O) -> bool) {
         let gone: Vec<O> = self
-            .follows
+            .by_owner
             .keys()
             .filter(|owner| !keep(owner))
             .cloned()
@@ -157,7 +157,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
     }
 
     pub(super) fn unfollow(&mut self, owner: &O) {
-        let Some(Follow { id, .. }) = self.follows.remove(owner) else {
+        let Some(Follow { id, .. }) = self.by_owner.remove(owner) else {
             return;
         };
         let Some(entry) = self.entries.get_mut(&id) else {
@@ -177,7 +177,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
     /// Makes the owner's account due now; returns the generation that the next poll exceeds.
     pub(super) fn refresh(&mut self, now: Instant, owner: &O) -> u64 {
         let generation = self.generation;
-        if let Some(follow) = self.follows.get_mut(owner) {
+        if let Some(follow) = self.by_owner.get_mut(owner) {
             follow.wants_newer_than = Some(generation);
             let id = Id::clone(&follow.id);
             self.ask(now, &id);
@@ -214,7 +214,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
             return Vec::new();
         };
         entry.min_generation = generation;
-        let woken = Self::remember(&mut self.follows, entry, generation, now, state);
+        let woken = Self::remember(&mut self.by_owner, entry, generation, now, state);
         self.place(&id);
         woken
     }
@@ -322,7 +322,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
                 Vec::new()
             }
             Outcome::Seen(state) => {
-                Self::remember(&mut self.follows, entry, generation, in_flight.started, state)
+                Self::remember(&mut self.by_owner, entry, generation, in_flight.started, state)
             }
             Outcome::Failed {
                 error,
@@ -342,7 +342,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
     }
 
     fn remember(
-        follows: &mut HashMap<O, Follow>,
+        by_owner: &mut HashMap<O, Follow>,
         entry: &mut Entry<O>,
         generation: u64,
         polled_at: Instant,
@@ -362,7 +362,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
         entry.asked.take_if(|(asked, _)| generation > *asked);
         let mut woken = Vec::new();
         for owner in &entry.owners {
-            let asked = follows.get_mut(owner).and_then(|follow| {
+            let asked = by_owner.get_mut(owner).and_then(|follow| {
                 follow
                     .wants_newer_than
                     .take_if(|newer_than| generation > *newer_than)
@@ -377,7 +377,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
     /// Derives interval and class of an account from its owners.
     fn recompute(&mut self, id: &Id) {
         if let Some(entry) = self.entries.get_mut(id) {
-            let follows = || entry.owners.iter().filter_map(|owner| self.follows.get(owner));
+            let follows = || entry.owners.iter().filter_map(|owner| self.by_owner.get(owner));
             entry.interval = follows()
                 .map(|follow| follow.interval)
                 .min()

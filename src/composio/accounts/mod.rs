@@ -166,13 +166,13 @@ impl<O: Clone + Eq + Hash> Shared<O> {
 impl<O: Clone + Eq + Hash + Send + Sync + 'static> AccountPoller<O> {
     /// Starts a poller on the current tokio runtime. `wake` is called for an owner when its account changed materially,
     /// at the first poll, after a [`refresh`](Self::refresh), and when failure begins or ends; it must not block.
-    pub fn start(client: Client, options: PollerOptions, wake: Arc<dyn Fn(O) + Send + Sync>) -> Self {
+    pub fn start(client: Client, options: &PollerOptions, wake: Arc<dyn Fn(O) + Send + Sync>) -> Self {
         Self::start_with(Arc::new(client), options, wake)
     }
 
     fn start_with(
         source: Arc<dyn Source>,
-        options: PollerOptions,
+        options: &PollerOptions,
         wake: Arc<dyn Fn(O) + Send + Sync>,
     ) -> Self {
         let PollerOptions {
@@ -180,7 +180,7 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> AccountPoller<O> {
             batch,
             in_flight,
             confirmations,
-        } = options;
+        } = *options;
         let limits = Limits {
             window,
             batch: batch.clamp(1, 100),

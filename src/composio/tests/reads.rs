@@ -259,22 +259,22 @@ async fn a_reader_works_over_the_real_client() {
         .await;
     let (sender, mut woken) = tokio::sync::mpsc::unbounded_channel();
     let wake = Arc::new(move |owner: &'static str| sender.send(owner).unwrap());
-    let reader = AccountPoller::start(rig.client.clone(), PollerOptions::default(), wake);
+    let poller = AccountPoller::start(rig.client.clone(), &PollerOptions::default(), wake);
     let interval = Duration::from_mins(1);
-    reader.follow(&"one", "ca_1", interval, Priority::Pending);
-    reader.follow(&"two", "ca_2", interval, Priority::Pending);
+    poller.follow(&"one", "ca_1", interval, Priority::Pending);
+    poller.follow(&"two", "ca_2", interval, Priority::Pending);
     let mut heard = [woken.recv().await.unwrap(), woken.recv().await.unwrap()];
     heard.sort_unstable();
     assert_eq!(heard, ["one", "two"]);
-    let one = reader.follow(&"one", "ca_1", interval, Priority::Pending);
+    let one = poller.follow(&"one", "ca_1", interval, Priority::Pending);
     assert!(
         matches!(one.state, Some(AccountState::Found(account)) if account.status == AccountStatus::Active)
     );
     assert_eq!(
-        reader.follow(&"two", "ca_2", interval, Priority::Pending).state,
+        poller.follow(&"two", "ca_2", interval, Priority::Pending).state,
         Some(AccountState::NotFound)
     );
-    let accounts = reader
+    let accounts = poller
         .accounts_of_user("u", "reddit", Priority::Interactive)
         .await
         .unwrap();

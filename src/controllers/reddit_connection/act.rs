@@ -62,7 +62,7 @@ pub async fn act(
             .write(None)
             .await
             .map(|()| Effect::Done)
-            .map_err(not_stored),
+            .map_err(|failure| not_stored(&failure)),
         Step::DeletePreviousSecret => secrets.delete().await.map(|()| Effect::Done),
         Step::DeleteLinkSecret => secrets.delete().await.map(|()| Effect::LinkSecretDeleted),
         Step::CreateLink {
@@ -142,7 +142,10 @@ async fn create_link(
                 .with_max_times(4);
             let write = || secrets.write(Some(&contents));
             // If it fails for good, the account is found by its alias and replaced, because nobody can open its link.
-            write.retry(retry_policy).await.map_err(not_stored)?;
+            write
+                .retry(retry_policy)
+                .await
+                .map_err(|failure| not_stored(&failure))?;
             Published::Secret(view.link_secret_name())
         }
     };
@@ -153,11 +156,11 @@ async fn create_link(
     })
 }
 
-fn not_stored(failure: Failure) -> Failure {
+fn not_stored(failure: &Failure) -> Failure {
     Failure {
         reason: Reason::LinkNotStored,
         message: format!("the Secret for the link cannot be written: {}", failure.message),
-        ..failure
+        ..failure.clone()
     }
 }
 

@@ -2,8 +2,7 @@
 //! API server is in memory. The operator crashes and loses answers at every possible point, and whatever happened, the end
 //! must be the one without faults.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -141,11 +140,10 @@ impl Controller for Model {
             (chaos, effect)
         };
         match (chaos, effect) {
-            (Chaos::Calm | Chaos::Fails | Chaos::Refused, Some(effect)) => effect,
             (Chaos::AnswerLost, Some(_)) if step.is_external() => {
                 Err(Failure::transient(Reason::ComposioUnavailable, "no answer"))
             }
-            (Chaos::AnswerLost, Some(effect)) => effect,
+            (Chaos::Calm | Chaos::Fails | Chaos::Refused | Chaos::AnswerLost, Some(effect)) => effect,
             _ => {
                 self.died.notify_one();
                 std::future::pending().await

@@ -1,25 +1,31 @@
 //! The controller of `RedditConnection`.
 
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod act;
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")]
 mod crash_tests;
 mod events;
 #[cfg(test)]
 mod fixtures;
 mod identity;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod link_secret;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod observe;
 mod observed;
 mod phase;
 mod plan;
 mod status;
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")]
 mod tests;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use self::observe::Handles;
 use self::observed::{Observed, View};
 use self::phase::{Phase, Summary};
 use self::plan::{Plan, Step};
@@ -29,7 +35,6 @@ use super::auth_configs::AuthConfigs;
 use crate::api::reddit_connection::{
     CONNECTED, DeletionPolicy, FINALIZER, REAUTH_REQUIRED, RedditConnection, RedditConnectionStatus,
 };
-use crate::composio::Connection;
 use crate::runtime::events::Announcement;
 use crate::runtime::failure::Failure;
 use crate::runtime::summary::Change;
@@ -49,7 +54,7 @@ pub struct RedditConnections {
 impl Controller for RedditConnections {
     type Object = RedditConnection;
     type Observed = Observed;
-    type Handles = Arc<Connection<ObjectKey>>;
+    type Handles = Handles;
     type Step = Step;
     type Phase = Phase;
     type Effect = Effect;
@@ -63,7 +68,7 @@ impl Controller for RedditConnections {
         cx: &Context,
         object: &RedditConnection,
         now: Timestamp,
-    ) -> Result<(Observed, Self::Handles), Failure> {
+    ) -> Result<(Observed, Handles), Failure> {
         observe::observe(self, cx, &View::from(object), now).await
     }
 
@@ -77,7 +82,7 @@ impl Controller for RedditConnections {
         object: &RedditConnection,
         _observed: &Observed,
         step: &Step,
-        connection: &Self::Handles,
+        connection: &Handles,
     ) -> Result<Effect, Failure> {
         act::act(self, cx, object, step, connection).await
     }

@@ -16,13 +16,16 @@ use crate::runtime::failure::Failure;
 use crate::runtime::wake_ups::ObjectKey;
 use crate::runtime::{Context, Controller as _};
 
+/// The connection of the object's API key.
+pub type Handles = Arc<Connection<ObjectKey>>;
+
 /// Gathers what `plan` needs to know, and the connection that it came through.
 pub async fn observe(
     controller: &RedditConnections,
     cx: &Context,
     view: &View<'_>,
     now: Timestamp,
-) -> Result<(Observed, Arc<Connection<ObjectKey>>), Failure> {
+) -> Result<(Observed, Handles), Failure> {
     let access = &controller.access;
     let key = &view.key(RedditConnections::NAME);
     let connection = match access.connect(view, view.spec.api_key_secret_ref.as_ref()).await {

@@ -157,7 +157,6 @@ impl Phase {
         )
     }
 
-    #[expect(clippy::too_many_lines, reason = "one table, a row for each phase")]
     fn in_words(&self, status: &RedditConnectionStatus, managed: bool) -> Summary {
         let ask = if managed { ASK_FOR_LINK } else { ASK_ITS_OWNER };
         match self {

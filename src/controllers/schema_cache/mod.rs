@@ -3,9 +3,12 @@
 //! What a sync achieves is in the ConfigMaps at once; the manifest follows when nothing is left to fetch, and then what it
 //! does not name is deleted.
 
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod act;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod config_maps;
 mod events;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod observe;
 mod observed;
 mod plan;
@@ -18,10 +21,10 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
 
 use self::config_maps::ConfigMaps;
 use self::observe::Handles;
@@ -31,6 +34,7 @@ use self::status::{Effect, Summary};
 pub use self::sync_state::SyncStates;
 use super::access::Access;
 use crate::api::{ComposioSchemaCache, ComposioSchemaCacheStatus};
+use crate::runtime;
 use crate::runtime::events::Announcement;
 use crate::runtime::failure::Failure;
 use crate::runtime::plan::Position;
@@ -147,11 +151,8 @@ impl Controller for SchemaCaches {
         cx: &Context,
         namespace: Option<&str>,
     ) -> BoxStream<'static, Result<ObjectRef<ComposioSchemaCache>, watcher::Error>> {
-        let api: Api<PartialObjectMeta<ConfigMap>> = match namespace {
-            Some(namespace) => Api::namespaced(cx.client.clone(), namespace),
-            None => Api::all(cx.client.clone()),
-        };
-        watcher::watcher(api, watcher::Config::default().labels(CACHE_LABEL))
+        let config_maps = runtime::api_in::<PartialObjectMeta<ConfigMap>>(&cx.client, namespace);
+        watcher::watcher(config_maps, watcher::Config::default().labels(CACHE_LABEL))
             .default_backoff()
             .touched_objects()
             .try_filter_map(|map| {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use self::widget::{Store, Widget, WidgetStep, Widgets};
 use super::failure::Failure;
 use super::reconcile::{Error, Reconciled, reconcile};
-use super::supervise::Supervisor;
+use super::supervise::{EarlyEnds, Supervisor};
 use super::testing::{self, ApiServer, Intercept, ManualClock, failure};
 use super::{Context, Controller};
 use crate::api::conditions::{READY, RECONCILING, find, is_true};
@@ -42,7 +42,7 @@ impl Bench {
         let supervisor = Arc::new(Supervisor {
             controller: Arc::new(Widgets::default()),
             cx: Arc::new(cx),
-            early_ends: Default::default(),
+            early_ends: EarlyEnds::default(),
         });
         let object = json!({
             "apiVersion": "test.dev/v1", "kind": "Widget",

@@ -168,10 +168,10 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        Self::with(PollerOptions::default())
+        Self::with(&PollerOptions::default())
     }
 
-    fn with(options: PollerOptions) -> Self {
+    fn with(options: &PollerOptions) -> Self {
         let fake = Fake::default();
         let (sender, woken) = mpsc::unbounded_channel();
         let wake = Arc::new(move |owner| sender.send(owner).unwrap());

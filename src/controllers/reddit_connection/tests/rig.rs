@@ -107,7 +107,7 @@ impl Rig {
 
     /// Reconciles what an older watch event said.
     pub async fn reconcile_older(&self, object: RedditConnection) -> Result<Outcome, Error> {
-        let reconciled = reconcile(&self.controller, &self.cx, object).await?;
+        let reconciled = Box::pin(reconcile(&self.controller, &self.cx, object)).await?;
         Ok(reconciled.outcome)
     }
 
