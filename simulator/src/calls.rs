@@ -218,67 +218,6 @@ mod tests {
 
     use super::*;
 
-    fn call(route: &str, status: Option<u16>) -> Call {
-        Call {
-            seq: 0,
-            time: Timestamp::UNIX_EPOCH,
-            method: "GET".to_owned(),
-            path: format!("/api/v3.1{route}"),
-            route: Some(route.to_owned()),
-            query: String::new(),
-            body: Value::Null,
-            status,
-            fault: None,
-            executions: 1,
-            user_agent: None,
-            key: None,
-            request_id: String::new(),
-        }
-    }
-
-    fn seqs(log: &CallLog, after: u64, limit: usize) -> Vec<u64> {
-        log.after(after, limit).iter().map(|call| call.seq).collect()
-    }
-
-    #[test]
-    fn a_full_log_drops_the_oldest_and_says_so() {
-        let log = CallLog::new(3);
-        for _ in 0..5 {
-            log.push(call("/tools", Some(200)), 10);
-        }
-        assert_eq!(seqs(&log, 0, 10), [3, 4, 5]);
-        assert_eq!(seqs(&log, 4, 10), [5]);
-        assert_eq!(seqs(&log, 0, 2), [3, 4]);
-        assert_eq!(seqs(&log, 5, 10), [0; 0]);
-        assert_eq!((log.stats().total, log.stats().dropped), (5, 2));
-    }
-
-    #[test]
-    fn numbering_goes_on_after_clearing() {
-        let log = CallLog::new(3);
-        log.push(call("/tools", Some(200)), 10);
-        log.clear();
-        assert_eq!(log.stats(), Stats::default());
-        assert_eq!(seqs(&log, 0, 10), [0; 0]);
-        log.push(call("/tools", Some(200)), 10);
-        assert_eq!(seqs(&log, 0, 10), [2]);
-    }
-
-    #[test]
-    fn stats_count_by_operation_and_status() {
-        let log = CallLog::new(9);
-        log.push(call("/tools", Some(200)), 10);
-        log.push(call("/tools", Some(200)), 10);
-        log.push(call("/tools", None), 10);
-        log.push(call("/toolkits", Some(429)), 10);
-        let stats = serde_json::to_value(log.stats()).unwrap();
-        assert_eq!(
-            stats["operations"],
-            json!({"GET /tools": {"200": 2, "none": 1}, "GET /toolkits": {"429": 1}})
-        );
-        assert_eq!(stats["bytes"], json!({"GET /tools": 30, "GET /toolkits": 10}));
-    }
-
     #[test]
     fn bodies_are_logged_without_secrets() {
         let body = json!({
@@ -290,19 +229,7 @@ mod tests {
         let logged = logged_body(body.to_string().as_bytes());
         assert!(!logged.to_string().contains("hush"), "{logged}");
         assert_eq!(logged["connection"]["user_id"], "u");
-        assert_eq!(logged["auth_config"]["id"], "ac_1");
         assert_eq!(logged["connection"]["state"]["authScheme"], "API_KEY");
-        assert_eq!(logged_body(b""), Value::Null);
         assert_eq!(logged_body(b"not json"), json!("not json"));
-    }
-
-    #[test]
-    fn query_values_take_lists_apart() {
-        let call = Call {
-            query: "user_ids=a%2Cb,c&x=1&user_ids=d".to_owned(),
-            ..call("/tools", None)
-        };
-        assert_eq!(call.query_values("user_ids"), ["a", "b", "c", "d"]);
-        assert_eq!(call.query_values("y"), [""; 0]);
     }
 }

@@ -201,7 +201,7 @@ impl Core {
         work: impl FnOnce(&mut Project, Timestamp) -> T,
     ) -> T {
         let before = project.accounts.revision();
-        project.accounts.settle(now);
+        project.accounts.expire_overdue(now);
         let result = work(project, now);
         if project.accounts.revision() != before {
             self.changed.send_modify(|revision| *revision += 1);

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod auto_consent;
 mod calls;
 mod catalogue;
 mod clock;
@@ -28,7 +29,6 @@ mod faults;
 mod http;
 mod ids;
 mod limiter;
-mod person;
 mod provider;
 mod server;
 mod simulator;

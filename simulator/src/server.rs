@@ -24,7 +24,7 @@ pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener, router: Router
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(converse(Arc::clone(&core), stream, router.clone()));
+                    connections.spawn(serve_connection(Arc::clone(&core), stream, router.clone()));
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: give connections time to end instead of spinning.
@@ -40,7 +40,7 @@ pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener, router: Router
     while connections.join_next().await.is_some() {}
 }
 
-async fn converse(core: Arc<Core>, stream: TcpStream, router: Router) {
+async fn serve_connection(core: Arc<Core>, stream: TcpStream, router: Router) {
     // Small answers must not wait for acknowledgements; without it they are only slower.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {

@@ -5,14 +5,15 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
+    auto_consent,
     calls::{Call, Stats},
     catalogue::{CatalogueError, NewToolkit, Release, Released, Touch},
     clock::Clock,
     config::{Config, SeedAuthConfig},
-    control::{AccountSnapshot, Deed, DeedError},
+    control::{AccountAction, AccountSnapshot, DeedError},
     core::Core,
     faults::{Rule, RuleState},
-    http, person,
+    http,
     provider::ProviderMode,
     server,
 };
@@ -82,8 +83,8 @@ impl Simulator {
         );
         let auto_consent = config.auto_consent;
         let core = Arc::new(Core::new(config, public_url)?);
-        if let Some(patience) = auto_consent {
-            tokio::spawn(person::consent_to_everything(Arc::clone(&core), patience));
+        if let Some(delay) = auto_consent {
+            tokio::spawn(auto_consent::run(Arc::clone(&core), delay));
         }
         let router = http::router(&core);
         let server = tokio::spawn(server::serve(Arc::clone(&core), listener, router));
@@ -159,14 +160,14 @@ impl Simulator {
 
     /// A person opens the account's hosted page.
     pub fn open(&self, id: &str) -> Result<AccountSnapshot, DeedError> {
-        self.core.act(id, Deed::Open)
+        self.core.act(id, AccountAction::Open)
     }
 
     /// A person agrees, as `username` at the provider or under a name made from the user id.
     pub fn consent(&self, id: &str, username: Option<&str>) -> Result<AccountSnapshot, DeedError> {
         self.core.act(
             id,
-            Deed::Consent {
+            AccountAction::Consent {
                 username: username.map(str::to_owned),
             },
         )
@@ -174,22 +175,22 @@ impl Simulator {
 
     /// A person declines.
     pub fn deny(&self, id: &str) -> Result<AccountSnapshot, DeedError> {
-        self.core.act(id, Deed::Deny)
+        self.core.act(id, AccountAction::Deny)
     }
 
     /// The link runs out, or the credential can no longer be refreshed, whichever the account's status makes of it.
     pub fn expire(&self, id: &str) -> Result<AccountSnapshot, DeedError> {
-        self.core.act(id, Deed::Expire)
+        self.core.act(id, AccountAction::Expire)
     }
 
     /// An administrator revokes the tokens through Composio.
     pub fn revoke(&self, id: &str) -> Result<AccountSnapshot, DeedError> {
-        self.core.act(id, Deed::Revoke)
+        self.core.act(id, AccountAction::Revoke)
     }
 
     /// Somebody switches the account off.
     pub fn disable(&self, id: &str) -> Result<AccountSnapshot, DeedError> {
-        self.core.act(id, Deed::Disable)
+        self.core.act(id, AccountAction::Disable)
     }
 
     /// Sets how the provider treats an account.

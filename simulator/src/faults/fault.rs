@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use strum::IntoStaticStr;
 use url::form_urlencoded;
 
 /// What goes wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
+#[strum(serialize_all = "camelCase")]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Fault {
     /// The answer comes late, in real time.
@@ -99,29 +101,6 @@ const fn one_row() -> usize {
 }
 
 impl Fault {
-    /// The kind as rules and the call log spell it.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Delay { .. } => "delay",
-            Self::DropAfterCommit => "dropAfterCommit",
-            Self::DropBeforeCommit => "dropBeforeCommit",
-            Self::Hang { .. } => "hang",
-            Self::Status { .. } => "status",
-            Self::TruncateJson => "truncateJson",
-            Self::AbortBody => "abortBody",
-            Self::UnknownStatus { .. } => "unknownStatus",
-            Self::RateLimited { .. } => "rateLimited",
-            Self::StaleFirstPage { .. } => "staleFirstPage",
-            Self::Duplicate => "duplicate",
-            Self::EmptyList => "emptyList",
-            Self::MissingIds { .. } => "missingIds",
-            Self::ApiError { .. } => "apiError",
-            Self::EmptyItems => "emptyItems",
-            Self::ShiftedPage { .. } => "shiftedPage",
-            Self::FalseTotal { .. } => "falseTotal",
-        }
-    }
-
     /// What this fault makes of a successful answer's JSON. `query` tells first pages from later ones.
     pub(crate) fn rewrite(&self, query: &str, mut answer: Value) -> Value {
         match self {
@@ -206,65 +185,5 @@ fn remove_items(answer: &mut Value, ids: &HashSet<String>) {
             .unwrap_or_default()
             .saturating_sub(removed as u64)
             .into();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn page() -> Value {
-        let item = |id: &str, at: &str| json!({"id": id, "status": "ACTIVE", "state": {"val": {"status": "ACTIVE"}}, "created_at": at});
-        json!({
-            "items": [item("ca_1", "2026-01-01"), item("ca_3", "2026-01-03"), item("ca_2", "2026-01-02")],
-            "total_items": 3, "total_pages": 1, "current_page": 1, "next_cursor": null
-        })
-    }
-
-    fn ids(page: &Value) -> Vec<&str> {
-        page["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|item| item["id"].as_str().unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn answers_are_rewritten() {
-        let stale = Fault::StaleFirstPage { rows: 2 };
-        assert_eq!(ids(&stale.rewrite("limit=3", page())), ["ca_1"]);
-        assert_eq!(stale.rewrite("limit=3", page())["total_items"], 1);
-        assert_eq!(
-            stale.rewrite("cursor=abc", page()),
-            page(),
-            "later pages stay whole"
-        );
-        let missing = Fault::MissingIds {
-            ids: vec!["ca_2".to_owned()],
-        };
-        assert_eq!(ids(&missing.rewrite("", page())), ["ca_1", "ca_3"]);
-        let empty = Fault::EmptyList.rewrite("", page());
-        assert_eq!((ids(&empty), &empty["total_items"]), (vec![], &json!(0)));
-        let ended = Fault::EmptyItems.rewrite("", page());
-        assert_eq!((ids(&ended), &ended["total_items"]), (vec![], &json!(3)));
-        for (by, total) in [(2, 5), (-1, 2), (-9, 0)] {
-            let lying = Fault::FalseTotal { by }.rewrite("", page());
-            assert_eq!((ids(&lying).len(), &lying["total_items"]), (3, &json!(total)));
-        }
-        let single = json!({"slug": "reddit"});
-        assert_eq!(Fault::FalseTotal { by: 1 }.rewrite("", single.clone()), single);
-        let unknown = Fault::UnknownStatus {
-            value: "HIBERNATING".to_owned(),
-        };
-        let rewritten = unknown.rewrite("", page());
-        assert_eq!(rewritten["items"][1]["status"], "HIBERNATING");
-        assert_eq!(rewritten["items"][1]["state"]["val"]["status"], "HIBERNATING");
-        let single = unknown.rewrite("", json!({"id": "ca_1", "status": "ACTIVE"}));
-        assert_eq!(single["status"], "HIBERNATING");
-        let config = json!({"id": "ac_1", "status": "ENABLED"});
-        assert_eq!(unknown.rewrite("", config.clone()), config, "only accounts");
     }
 }

@@ -53,7 +53,7 @@ impl Delivery {
 }
 
 /// An answer that did not come from Composio: no request id, no rate-limit headers.
-pub(super) fn gateway_answer(status: u16, body: Option<&str>, content_type: Option<&str>) -> Response {
+pub(super) fn gateway_response(status: u16, body: Option<&str>, content_type: Option<&str>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let page = || {
         let title = format!(

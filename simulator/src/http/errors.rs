@@ -11,7 +11,11 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{ids, state::lifecycle::Refusal};
+use crate::{
+    config::{Access, Area},
+    ids,
+    state::lifecycle::{AccountStatus, Refusal},
+};
 
 /// A refusal by the API. It becomes JSON once the request's id is known.
 #[derive(Clone, Debug)]
@@ -64,7 +68,8 @@ impl ApiError {
             .fix("Check the API key and try again.")
     }
 
-    pub(crate) fn missing_scope(area: &str, access: &str) -> Self {
+    pub(crate) fn missing_scope(area: Area, access: Access) -> Self {
+        let (area, access): (&str, &str) = (area.into(), access.into());
         let message = format!("This route requires {area} {access} access.");
         Self::new(
             StatusCode::FORBIDDEN,
@@ -271,7 +276,7 @@ impl ApiError {
         .fix("Reconnect the account.")
     }
 
-    pub(crate) fn account_unusable(id: &str, status: &str) -> Self {
+    pub(crate) fn account_unusable(id: &str, status: AccountStatus) -> Self {
         let message = format!("Connected account {id} is in {status} state; tools need an ACTIVE account");
         Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,

@@ -58,7 +58,7 @@ pub(crate) struct Caller {
     default_key: bool,
 }
 
-type Answer = Result<Response, ApiError>;
+type ApiResult = Result<Response, ApiError>;
 
 pub(crate) fn router(core: &Arc<Core>) -> Router {
     Router::new()
@@ -128,7 +128,7 @@ fn api(core: &Arc<Core>, version: ApiVersion) -> Router<Arc<Core>> {
     clippy::unnecessary_wraps,
     reason = "handlers end with it, and they return answers"
 )]
-fn ok(body: impl Serialize) -> Answer {
+fn ok(body: impl Serialize) -> ApiResult {
     Ok(Json(body).into_response())
 }
 
@@ -137,7 +137,7 @@ fn ok(body: impl Serialize) -> Answer {
     clippy::unnecessary_wraps,
     reason = "handlers end with it, and they return answers"
 )]
-fn created(body: impl Serialize) -> Answer {
+fn created(body: impl Serialize) -> ApiResult {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 

@@ -335,37 +335,3 @@ fn escape(text: &str) -> String {
             html
         })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn callbacks_keep_their_own_query() {
-        let table = [
-            (
-                "https://app/cb",
-                true,
-                "https://app/cb?status=success&connected_account_id=ca_1",
-            ),
-            (
-                "https://app/cb?next=%2Fa&x=1",
-                false,
-                "https://app/cb?next=%2Fa&x=1&status=failed&connected_account_id=ca_1",
-            ),
-            (
-                "https://app/cb#top",
-                true,
-                "https://app/cb?status=success&connected_account_id=ca_1#top",
-            ),
-        ];
-        for (url, connected, expected) in table {
-            assert_eq!(callback(url, "ca_1", connected).unwrap(), expected);
-        }
-    }
-
-    #[test]
-    fn html_is_escaped() {
-        assert_eq!(escape(r#"<b a="1">'&"#), "&lt;b a=&quot;1&quot;&gt;&#39;&amp;");
-    }
-}

@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     ApiVersion, Caller,
-    delivery::{Delivery, gateway_answer},
+    delivery::{Delivery, gateway_response},
     errors::ApiError,
     paging,
 };
@@ -23,7 +23,7 @@ use crate::{
     calls::{Call, logged_body},
     config::{Access, Area},
     core::Core,
-    faults::{Facts, Fault, Fired},
+    faults::{ActiveFault, Fault, RequestParts},
     ids,
     limiter::{Quota, WINDOW_SECONDS},
 };
@@ -151,26 +151,30 @@ impl Exchange {
         if !core.latency.is_zero() {
             tokio::time::sleep(core.latency / 2).await;
         }
-        let fired = core.faults.choose(&Facts {
+        let active = core.faults.choose(&RequestParts {
             method: self.parts.method.as_str(),
             path: &self.path,
             query: self.parts.uri.query().unwrap_or_default(),
             body: &self.body,
         });
-        let Some(fired) = fired else {
+        let Some(active) = active else {
             let delivery = self.deliver(core, None).await;
             let executions = u8::from(delivery.reached_handler);
             let response = delivery.into_response();
             self.log(core, Some(&response), executions, None);
             return Outgoing { response, hold: None };
         };
-        tracing::debug!(fault = fired.fault.kind(), path = self.path, "fault applies");
-        self.run_faulty(core, fired).await
+        tracing::debug!(
+            fault = <&str>::from(&active.fault),
+            path = self.path,
+            "fault applies"
+        );
+        self.run_faulty(core, active).await
     }
 
-    async fn run_faulty(self, core: &Core, mut fired: Fired) -> Outgoing {
-        let fault = &fired.fault;
-        let kind = Some(fault.kind());
+    async fn run_faulty(self, core: &Core, mut active: ActiveFault) -> Outgoing {
+        let fault = &active.fault;
+        let kind = Some(fault.into());
         match fault {
             Fault::Delay {
                 millis,
@@ -180,13 +184,13 @@ impl Exchange {
             }
             Fault::Hang { before_commit: true } => {
                 tokio::select! {
-                    _ = fired.released.wait_for(|released| *released) => {}
+                    _ = active.released.wait_for(|released| *released) => {}
                     () = core.ended() => return Outgoing { response: hang_up(), hold: None },
                 }
             }
             _ => {}
         }
-        if let Some(response) = self.answer_instead(core, fault) {
+        if let Some(response) = self.response_without_handler(core, fault) {
             self.log(core, Some(&response), 0, kind);
             return Outgoing { response, hold: None };
         }
@@ -205,7 +209,7 @@ impl Exchange {
         let response = match fault {
             Fault::DropAfterCommit => hang_up(),
             Fault::Hang { before_commit: false } => {
-                hold = Some(fired.released);
+                hold = Some(active.released);
                 delivery.into_response()
             }
             Fault::Status {
@@ -213,7 +217,7 @@ impl Exchange {
                 body,
                 content_type,
                 ..
-            } => gateway_answer(*status, body.as_deref(), content_type.as_deref()),
+            } => gateway_response(*status, body.as_deref(), content_type.as_deref()),
             Fault::TruncateJson => delivery.cut_in_half().into_response(),
             Fault::AbortBody => delivery.aborted(),
             fault => {
@@ -235,7 +239,7 @@ impl Exchange {
     }
 
     /// The answer where a fault keeps the request from its handler.
-    fn answer_instead(&self, core: &Core, fault: &Fault) -> Option<Response> {
+    fn response_without_handler(&self, core: &Core, fault: &Fault) -> Option<Response> {
         Some(match fault {
             Fault::DropBeforeCommit => hang_up(),
             Fault::Status {
@@ -243,7 +247,7 @@ impl Exchange {
                 body,
                 content_type,
                 commit: false,
-            } => gateway_answer(*status, body.as_deref(), content_type.as_deref()),
+            } => gateway_response(*status, body.as_deref(), content_type.as_deref()),
             Fault::ApiError { status, message } => {
                 let error = ApiError::injected(*status, message.as_deref());
                 refusal(&self.request_id, &error, self.quota(core)).into_response()
@@ -276,12 +280,7 @@ impl Exchange {
         if let Some((area, access)) = needed_scope(self.route.as_deref(), self.parts.method.as_str())
             && !found.scopes.allow(area, access)
         {
-            let access = if access == Access::Read { "read" } else { "write" };
-            return refusal(
-                &self.request_id,
-                &ApiError::missing_scope(area.as_str(), access),
-                quota,
-            );
+            return refusal(&self.request_id, &ApiError::missing_scope(area, access), quota);
         }
         let mut request = Request::from_parts(self.parts.clone(), Body::from(self.body.clone()));
         if let Some(uri) = fault.and_then(|fault| self.altered_uri(fault)) {
@@ -440,56 +439,4 @@ fn needed_scope(route: Option<&str>, method: &str) -> Option<(Area, Access)> {
             Access::Write
         },
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn routes_demand_their_scope() {
-        let table = [
-            (
-                "/connected_accounts",
-                "GET",
-                Area::ConnectedAccounts,
-                Access::Read,
-            ),
-            (
-                "/connected_accounts/link",
-                "POST",
-                Area::ConnectedAccounts,
-                Access::Write,
-            ),
-            (
-                "/auth_configs/{id}/{status}",
-                "PATCH",
-                Area::AuthConfigs,
-                Access::Write,
-            ),
-            ("/toolkits/multi", "POST", Area::Toolkits, Access::Write),
-            ("/tools/{slug}", "GET", Area::Tools, Access::Read),
-            (
-                "/tools/execute/{slug}",
-                "POST",
-                Area::ToolExecution,
-                Access::Write,
-            ),
-            (
-                "/tools/execute/{slug}/input",
-                "POST",
-                Area::ToolExecution,
-                Access::Write,
-            ),
-            ("/tools/execute/proxy", "POST", Area::ProxyExecute, Access::Write),
-        ];
-        for (route, method, area, access) in table {
-            assert_eq!(
-                needed_scope(Some(route), method),
-                Some((area, access)),
-                "{method} {route}"
-            );
-        }
-        assert_eq!(needed_scope(None, "GET"), None);
-    }
 }

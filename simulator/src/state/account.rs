@@ -3,29 +3,21 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use strum::{EnumString, VariantNames};
 
 use super::lifecycle::{AccountStatus, Lifecycle};
 use crate::provider::ProviderMode;
 
 /// Who may use an account.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
 #[serde(rename_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum AccountType {
     /// Its owner alone; the only kind that lists show unless asked otherwise.
     #[default]
     Private,
     /// Others too, by an access list.
     Shared,
-}
-
-impl AccountType {
-    /// The name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Private => "PRIVATE",
-            Self::Shared => "SHARED",
-        }
-    }
 }
 
 /// One change of an account's status, or a notable event that left the status alone.

@@ -8,6 +8,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 /// How long a hosted link and the account that waits for it live.
 pub const LINK_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
@@ -30,8 +31,22 @@ pub const REASON_REVOKED_BY_ADMIN: &str = "Revoked via admin tool";
 pub const REASON_REVOKED_BY_DELETE: &str = "Revoked as part of connection delete";
 
 /// The complete set of statuses. There is no PENDING, although old documents name one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+    VariantNames,
+)]
+#[serde(rename_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum AccountStatus {
     /// The row and its hosted page exist; nobody opened the page yet.
     Initializing,
@@ -50,48 +65,20 @@ pub enum AccountStatus {
 }
 
 impl AccountStatus {
-    /// All seven, in the order the API documents them.
-    pub const ALL: [Self; 7] = [
-        Self::Initializing,
-        Self::Initiated,
-        Self::Active,
-        Self::Failed,
-        Self::Expired,
-        Self::Inactive,
-        Self::Revoked,
-    ];
-
-    /// The name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Initializing => "INITIALIZING",
-            Self::Initiated => "INITIATED",
-            Self::Active => "ACTIVE",
-            Self::Failed => "FAILED",
-            Self::Expired => "EXPIRED",
-            Self::Inactive => "INACTIVE",
-            Self::Revoked => "REVOKED",
-        }
-    }
-
-    /// The status of that exact name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == name)
-    }
-
     /// Consent is still outstanding.
-    pub const fn is_pending(self) -> bool {
+    pub(crate) const fn is_pending(self) -> bool {
         matches!(self, Self::Initializing | Self::Initiated)
     }
 
     /// Only a new authorization can bring it back.
-    pub const fn is_dead(self) -> bool {
+    pub(crate) const fn is_dead(self) -> bool {
         matches!(self, Self::Failed | Self::Expired | Self::Revoked)
     }
 }
 
 /// What can happen to an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum Event {
     /// A person opened the hosted page.
     Opened,
@@ -100,6 +87,7 @@ pub(crate) enum Event {
     /// The person declined.
     Denied,
     /// The link's ten minutes are over.
+    #[strum(serialize = "link expired")]
     LinkExpired,
     /// The status call with `enabled: true`. `revive`: also brings back dead accounts (an assumption).
     Enabled { revive: bool },
@@ -110,29 +98,13 @@ pub(crate) enum Event {
     /// The tokens were revoked through Composio, for the reason given.
     Revoked { reason: &'static str },
     /// Composio gave up refreshing the token.
+    #[strum(serialize = "refresh failed")]
     RefreshFailed,
-}
-
-impl Event {
-    /// The word for it in an account's history.
-    pub(crate) const fn name(&self) -> &'static str {
-        match self {
-            Self::Opened => "opened",
-            Self::Consented => "consented",
-            Self::Denied => "denied",
-            Self::LinkExpired => "link expired",
-            Self::Enabled { .. } => "enabled",
-            Self::Disabled => "disabled",
-            Self::Restarted => "restarted",
-            Self::Revoked { .. } => "revoked",
-            Self::RefreshFailed => "refresh failed",
-        }
-    }
 }
 
 /// The event does not apply to an account in this status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an account that is {} cannot be {event}", .status.as_str())]
+#[error("an account that is {status} cannot be {event}")]
 pub struct Refusal {
     /// The account's status when it happened.
     pub status: AccountStatus,
@@ -157,16 +129,16 @@ impl Lifecycle {
     pub(crate) fn waiting(now: Timestamp) -> Self {
         Self {
             deadline: Some(deadline(now)),
-            ..Self::settled(AccountStatus::Initializing, None)
+            ..Self::without_deadline(AccountStatus::Initializing, None)
         }
     }
 
     /// A new account that was created together with its credential.
     pub(crate) fn ready() -> Self {
-        Self::settled(AccountStatus::Active, None)
+        Self::without_deadline(AccountStatus::Active, None)
     }
 
-    fn settled(status: AccountStatus, reason: Option<&'static str>) -> Self {
+    fn without_deadline(status: AccountStatus, reason: Option<&'static str>) -> Self {
         Self {
             status,
             reason,
@@ -184,28 +156,28 @@ impl Lifecycle {
                 status: Initiated,
                 ..self.clone()
             },
-            (Event::Consented, Initializing | Initiated) => Self::settled(Active, None),
+            (Event::Consented, Initializing | Initiated) => Self::without_deadline(Active, None),
             (Event::Denied, Initializing | Initiated) => Self {
                 error: Some("access_denied"),
-                ..Self::settled(Failed, Some(REASON_CALLBACK_FAILED))
+                ..Self::without_deadline(Failed, Some(REASON_CALLBACK_FAILED))
             },
             (Event::LinkExpired, Initializing | Initiated) => Self {
                 expired_at: Some(now),
-                ..Self::settled(Expired, Some(REASON_LINK_EXPIRED))
+                ..Self::without_deadline(Expired, Some(REASON_LINK_EXPIRED))
             },
             (Event::Enabled { .. }, Inactive)
             | (Event::Enabled { revive: true }, Failed | Expired | Revoked) => {
-                Self::settled(Active, Some(REASON_BY_USER))
+                Self::without_deadline(Active, Some(REASON_BY_USER))
             }
-            (Event::Disabled, Active) => Self::settled(Inactive, Some(REASON_BY_USER)),
+            (Event::Disabled, Active) => Self::without_deadline(Inactive, Some(REASON_BY_USER)),
             (Event::Restarted, _) => Self {
                 deadline: Some(deadline(now)),
-                ..Self::settled(Initiated, None)
+                ..Self::without_deadline(Initiated, None)
             },
-            (Event::Revoked { reason }, Active) => Self::settled(Revoked, Some(reason)),
+            (Event::Revoked { reason }, Active) => Self::without_deadline(Revoked, Some(reason)),
             (Event::RefreshFailed, Active | Inactive) => Self {
                 expired_at: Some(now),
-                ..Self::settled(Expired, Some(REASON_REFRESH_FAILED))
+                ..Self::without_deadline(Expired, Some(REASON_REFRESH_FAILED))
             },
             (Event::Opened, Initiated)
             | (Event::Enabled { .. }, Active)
@@ -215,7 +187,7 @@ impl Lifecycle {
             (event, status) => {
                 return Err(Refusal {
                     status,
-                    event: event.name(),
+                    event: event.into(),
                 });
             }
         };
@@ -229,25 +201,14 @@ fn deadline(now: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        AccountStatus::{Active, Expired, Failed, Inactive, Initializing, Initiated, Revoked},
-        *,
-    };
+    use strum::VariantArray as _;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
+    use super::*;
 
-    fn account(status: AccountStatus) -> Lifecycle {
-        Lifecycle {
-            deadline: status.is_pending().then(|| at(600)),
-            ..Lifecycle::settled(status, None)
-        }
-    }
-
-    /// What each event makes of each status: a status, `same`, or `refused`.
     #[test]
     fn every_event_in_every_status() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        // One column for each status, in the order of the enum: the next status, `same` or `refused`.
         let table = [
             (
                 Event::Opened,
@@ -294,80 +255,22 @@ mod tests {
         ];
         for (event, row) in table {
             let expected: Vec<_> = row.split(' ').collect();
-            assert_eq!(expected.len(), AccountStatus::ALL.len());
-            for (status, expected) in AccountStatus::ALL.into_iter().zip(expected) {
-                let outcome = match account(status).after(&event, at(5)) {
-                    Ok(Some(next)) => next.status.as_str(),
-                    Ok(None) => "same",
-                    Err(refusal) => {
-                        assert_eq!(
-                            refusal,
-                            Refusal {
-                                status,
-                                event: event.name()
-                            }
-                        );
-                        "refused"
-                    }
+            assert_eq!(expected.len(), AccountStatus::VARIANTS.len());
+            for (&status, expected) in AccountStatus::VARIANTS.iter().zip(expected) {
+                let before = Lifecycle {
+                    deadline: status.is_pending().then(|| at(600)),
+                    ..Lifecycle::without_deadline(status, None)
                 };
-                assert_eq!(outcome, expected, "{} + {}", status.as_str(), event.name());
+                let outcome = match before.after(&event, at(5)) {
+                    Ok(Some(next)) => {
+                        assert_eq!(next.deadline.is_some(), next.status.is_pending());
+                        next.status.into()
+                    }
+                    Ok(None) => "same",
+                    Err(_) => "refused",
+                };
+                assert_eq!(outcome, expected, "{status:?} + {event:?}");
             }
         }
-    }
-
-    #[test]
-    fn the_deadline_exists_exactly_while_consent_is_outstanding() {
-        let waiting = Lifecycle::waiting(at(0));
-        assert_eq!((waiting.status, waiting.deadline), (Initializing, Some(at(600))));
-        let opened = waiting.after(&Event::Opened, at(50)).unwrap().unwrap();
-        assert_eq!(
-            (opened.status, opened.deadline),
-            (Initiated, Some(at(600))),
-            "opening does not prolong"
-        );
-        let active = opened.after(&Event::Consented, at(60)).unwrap().unwrap();
-        assert_eq!(
-            (active.status, active.deadline, active.reason),
-            (Active, None, None)
-        );
-        let restarted = active.after(&Event::Restarted, at(1_000)).unwrap().unwrap();
-        assert_eq!(
-            (restarted.status, restarted.deadline),
-            (Initiated, Some(at(1_600)))
-        );
-    }
-
-    #[test]
-    fn each_ending_carries_its_documented_reason() {
-        let cases = [
-            (Initiated, Event::Denied, Failed, REASON_CALLBACK_FAILED),
-            (Initiated, Event::LinkExpired, Expired, REASON_LINK_EXPIRED),
-            (Active, Event::RefreshFailed, Expired, REASON_REFRESH_FAILED),
-            (Active, Event::Disabled, Inactive, REASON_BY_USER),
-            (
-                Active,
-                Event::Revoked {
-                    reason: REASON_REVOKED_BY_ADMIN,
-                },
-                Revoked,
-                REASON_REVOKED_BY_ADMIN,
-            ),
-        ];
-        for (from, event, to, reason) in cases {
-            let next = account(from).after(&event, at(7)).unwrap().unwrap();
-            assert_eq!((next.status, next.reason), (to, Some(reason)));
-            assert_eq!(next.expired_at.is_some(), to == Expired);
-            assert_eq!(next.error.is_some(), to == Failed);
-        }
-    }
-
-    #[test]
-    fn status_names_round_trip_and_pending_is_unknown() {
-        for status in AccountStatus::ALL {
-            assert_eq!(AccountStatus::parse(status.as_str()), Some(status));
-            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
-        }
-        assert_eq!(AccountStatus::parse("PENDING"), None);
-        assert_eq!(AccountStatus::parse("active"), None);
     }
 }
