@@ -1,4 +1,4 @@
-//! The person in the background who, if asked to, opens and completes every link after a while.
+//! The background task that opens and completes every link after a delay, if it is configured.
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,7 +49,7 @@ fn complete_due_links(project: &mut Project, delay: SignedDuration, now: Timesta
         }
         let username = username_for(&project.accounts.get(row).user_id);
         if project.accounts.consent(row, username, Map::new(), now).is_err() {
-            // A row with a deadline is pending, which consent never refuses; but never spin on one.
+            // Consent is never refused for a pending row; returning avoids an endless loop all the same.
             return None;
         }
     }

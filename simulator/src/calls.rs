@@ -13,7 +13,7 @@ use url::form_urlencoded;
 
 use crate::lock;
 
-/// One API call. It is written when its outcome is decided, that is after its effect and before its answer.
+/// One API call. It is logged after the request took effect and before the response is sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Call {
@@ -31,7 +31,7 @@ pub struct Call {
     pub query: String,
     /// The JSON body with secrets blanked; null if there is none, a string if it is not JSON.
     pub body: Value,
-    /// The status answered; absent if the connection was closed or left hanging instead.
+    /// The status of the response; absent if the connection was closed or left hanging instead.
     pub status: Option<u16>,
     /// The kind of fault applied.
     pub fault: Option<String>,
@@ -42,7 +42,7 @@ pub struct Call {
     pub user_agent: Option<String>,
     /// Fingerprint of the key: tells keys apart without showing them.
     pub key: Option<String>,
-    /// The `x-request-id` of the answer.
+    /// The `x-request-id` of the response.
     pub request_id: String,
 }
 
@@ -73,9 +73,9 @@ pub struct Stats {
     pub total: u64,
     /// Calls the log no longer holds because it was full.
     pub dropped: u64,
-    /// `METHOD route` to status to count; the status is `none` where no answer was sent.
+    /// `METHOD route` to status to count; the status is `none` where no response was sent.
     pub operations: BTreeMap<String, BTreeMap<String, u64>>,
-    /// `METHOD route` to the bytes of all bodies answered. Answers that break off count as nothing.
+    /// `METHOD route` to the bytes of all response bodies. Responses that break off count as nothing.
     #[serde(default)]
     pub bytes: BTreeMap<String, u64>,
 }
@@ -103,7 +103,7 @@ impl CallLog {
         }
     }
 
-    /// Appends a call whose answer has a body of that many bytes; its `seq` is set here.
+    /// Appends a call and sets its `seq`. `bytes`: the size of the response body.
     pub(crate) fn push(&self, mut call: Call, bytes: u64) {
         let mut inner = lock(&self.inner);
         inner.next += 1;
@@ -125,7 +125,7 @@ impl CallLog {
             inner.stats.dropped += 1;
         }
         inner.calls.push_back(Arc::new(call));
-        // Announced under the lock, so that nobody sees the number before the call.
+        // Sent under the lock, so that no receiver reads the number before the call is in the log.
         self.latest.send_replace(inner.next);
     }
 

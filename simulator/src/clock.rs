@@ -34,7 +34,7 @@ impl Default for Clock {
 
 impl Clock {
     /// The system's time, which [`Clock::advance`] puts ahead.
-    pub fn system() -> Self {
+    pub(crate) fn system() -> Self {
         Self::new(None)
     }
 
@@ -51,7 +51,7 @@ impl Clock {
         }))
     }
 
-    /// The time now, in whole milliseconds: that is all the wire format can say.
+    /// The time now, in whole milliseconds, which is the precision of the API.
     pub fn now(&self) -> Timestamp {
         let base = self.0.fixed.unwrap_or_else(Timestamp::now);
         let at = base.saturating_add(self.offset()).unwrap_or(Timestamp::MAX);
@@ -72,17 +72,17 @@ impl Clock {
     }
 
     /// How far this clock was advanced so far.
-    pub fn offset(&self) -> SignedDuration {
+    pub(crate) fn offset(&self) -> SignedDuration {
         SignedDuration::from_millis(self.0.offset_millis.load(Ordering::SeqCst))
     }
 
     /// Whether time moves by [`Clock::advance`] alone.
-    pub fn is_manual(&self) -> bool {
+    pub(crate) fn is_manual(&self) -> bool {
         self.0.fixed.is_some()
     }
 
     /// Returns once the time is `at` or later.
-    pub async fn sleep_until(&self, at: Timestamp) {
+    pub(crate) async fn sleep_until(&self, at: Timestamp) {
         let mut advanced = self.0.advanced.subscribe();
         loop {
             let remaining = at.duration_since(self.now());

@@ -1,4 +1,4 @@
-//! Everything that decides how a simulator behaves, with the defaults of a development tool.
+//! The configuration of a simulator, with defaults for development.
 
 use std::{
     collections::BTreeMap,
@@ -33,9 +33,9 @@ pub struct Config {
     pub auth_config_count: usize,
     /// Toolkits beside the built-in ones; absent: none.
     pub generated: Option<GeneratedCatalogue>,
-    /// The time it lives in.
+    /// The simulator's time.
     pub clock: Clock,
-    /// A background person opens and completes each link this long, by the clock, after it was made.
+    /// Each link is opened and completed in the background this long, by the clock, after it was made.
     pub auto_consent: Option<Duration>,
     /// How long each API call takes, in real time: half of it passes before the call is handled.
     pub latency: Duration,
@@ -163,7 +163,7 @@ fn scope(text: &str) -> Result<(Area, Access), String> {
 /// What a key may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scopes {
-    /// A default project key: everything, except what demands a scoped key (proxy execution on v3.1).
+    /// A default project key: everything, except what needs a scoped key (proxy execution on v3.1).
     Default,
     /// A scoped key: these areas, nothing else.
     Limited(BTreeMap<Area, Access>),
@@ -262,7 +262,7 @@ impl FromStr for SeedAuthConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Assumptions {
-    /// Body keys no document names are answered with 400 instead of being ignored.
+    /// Undocumented body keys are refused with 400 instead of being ignored.
     pub reject_unknown_fields: bool,
     /// EXPIRED, FAILED and REVOKED accounts keep their alias from others until they are deleted or it is cleared.
     pub dead_rows_hold_alias: bool,
@@ -270,15 +270,15 @@ pub struct Assumptions {
     pub enable_revives_dead: bool,
     /// The HTTP status of error 1810, execute without a matching account: 404 or 400, both have been seen.
     pub no_account_status: u16,
-    /// Execute on INACTIVE, FAILED and REVOKED accounts is answered with 422; otherwise as if there were no account.
+    /// Execute on INACTIVE, FAILED and REVOKED accounts is refused with 422; otherwise as if there were no account.
     pub dead_execute_unprocessable: bool,
     /// Proxy execution on v3.1 refuses default project keys.
     pub proxy_needs_scoped_key: bool,
-    /// Items on a page if the call does not say.
+    /// Items on a page if the request has no limit.
     pub default_page_size: usize,
-    /// Most accounts on a page; asking for more is answered with 400.
+    /// The maximum number of accounts on a page; a larger limit is refused with 400.
     pub max_account_page: usize,
-    /// Most items on a page of any list, whatever the call asks for; absent: no such cap.
+    /// The maximum number of items on a page of any list, whatever limit the request has; absent: no such cap.
     pub page_cap: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Identifiers in the shapes Composio mints them.
+//! Identifiers in the shapes that Composio uses.
 
 use std::fmt::Write as _;
 
@@ -33,7 +33,7 @@ pub(crate) fn auth_config() -> String {
     nanoid("ac_", 12)
 }
 
-/// `lk_` and enough characters that nobody guesses a link.
+/// `lk_` and enough characters that a link cannot be guessed.
 pub(crate) fn link_token() -> String {
     nanoid("lk_", 21)
 }

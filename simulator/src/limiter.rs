@@ -14,7 +14,7 @@ pub(crate) struct FixedWindow {
     used: u32,
 }
 
-/// What the limiter says about a request.
+/// The limiter's decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quota {
     pub(crate) limit: u32,

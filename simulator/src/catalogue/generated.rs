@@ -68,7 +68,7 @@ impl GeneratedCatalogue {
         toolkits
     }
 
-    /// A slug nobody has yet, and a category.
+    /// An unused slug, and a category.
     fn name(&self, index: usize, taken: &mut HashSet<String>) -> (String, &'static str) {
         const STEP: usize = 617; // Shares no factor with the number of names, so all come up before one repeats.
         let names = STEMS.len() * KINDS.len();
@@ -102,7 +102,7 @@ impl GeneratedCatalogue {
             })
             .collect();
         let weight: usize = weights.iter().sum();
-        // One for everybody, the rest by weight, and what rounding left over to the first ones.
+        // One for each toolkit, the rest by weight, and the remainder of rounding to the first ones.
         let spare = self.tools.saturating_sub(self.toolkits);
         let mut counts: Vec<_> = weights
             .iter()

@@ -19,12 +19,12 @@ use std::{
 use jiff::Timestamp;
 
 pub use generated::{GIANT_TOOLKIT, GeneratedCatalogue, HUGE_TOOL, HUGE_TOOL_TOOLKIT};
-pub use new_toolkit::NewToolkit;
+pub(crate) use new_toolkit::NewToolkit;
 pub use release::{CatalogueError, Release, Released, Touch};
 pub(crate) use tool::Tool;
 pub(crate) use toolkit::{INITIAL_VERSION, Toolkit, Version};
 
-/// Every toolkit and tool of a simulator. What is handed out does not change any more.
+/// Every toolkit and tool of a simulator. The values it returns never change; changes replace them.
 #[derive(Debug)]
 pub(crate) struct Catalogue(RwLock<Contents>);
 
@@ -158,7 +158,7 @@ impl Catalogue {
         let position = contents.positions.get(slug).copied();
         let position = position.ok_or_else(|| CatalogueError::NoToolkit(slug.to_owned()))?;
         let (changed, result) = change(&contents.toolkits[position])?;
-        // No change alters earlier versions, so their tools are at home already.
+        // No change alters earlier versions, whose tools are indexed already.
         contents.index_tools(changed.latest(), slug);
         contents.toolkits[position] = Arc::new(changed);
         Ok(result)

@@ -1,9 +1,9 @@
-//! How toolkits and their tools are made up.
+//! Generated toolkits and their tools.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{
     random::SeededRandom,
@@ -15,23 +15,23 @@ use super::{
 };
 
 /// A toolkit to add to a running simulator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewToolkit {
+pub(crate) struct NewToolkit {
     /// Its slug: lower-case letters, digits and underscores.
-    pub slug: String,
+    pub(crate) slug: String,
     /// Its name; absent: made from the slug.
     #[serde(default)]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// How many generated tools it has.
     #[serde(default = "three")]
-    pub tools: usize,
+    pub(crate) tools: usize,
     /// Whether its tools run without an account.
     #[serde(default)]
-    pub no_auth: bool,
+    pub(crate) no_auth: bool,
     /// Whether lists hide it unless asked for deprecated toolkits.
     #[serde(default)]
-    pub deprecated: bool,
+    pub(crate) deprecated: bool,
 }
 
 const fn three() -> usize {
@@ -39,17 +39,6 @@ const fn three() -> usize {
 }
 
 impl NewToolkit {
-    /// One with that slug, three tools, and Composio's own OAuth app.
-    pub fn new(slug: impl Into<String>) -> Self {
-        Self {
-            slug: slug.into(),
-            name: None,
-            tools: three(),
-            no_auth: false,
-            deprecated: false,
-        }
-    }
-
     pub(super) fn has_valid_slug(&self) -> bool {
         let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         !self.slug.is_empty() && self.slug.bytes().all(valid)
@@ -130,7 +119,7 @@ impl Toolkit {
         while tools.len() < count {
             let tool = self.nth_tool(self.tools_made, size);
             self.tools_made += 1;
-            // Only the built-in toolkits have tools that were not made here.
+            // A generated slug may exist already in a built-in toolkit.
             if self.versions_of(&tool.slug).is_empty() {
                 tools.push(Arc::new(tool));
             }
@@ -181,7 +170,7 @@ impl Toolkit {
         };
         match self.release(&release, at) {
             Ok((toolkit, _)) => toolkit,
-            // Nobody asked for more changes than there are tools.
+            // A release is refused only if it changes more tools than there are.
             Err(_) => self,
         }
     }

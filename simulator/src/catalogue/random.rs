@@ -1,4 +1,5 @@
-//! Chance that repeats: the same seed gives the same catalogue on every machine and with every release of every crate.
+//! Reproducible random numbers: the same seed gives the same catalogue on every machine and with every version of every
+//! crate.
 
 /// The characters of [`SeededRandom::noise`]: six bits each, so that noise stays three quarters of its size when compressed.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -8,7 +9,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub(super) struct SeededRandom(u64);
 
 impl SeededRandom {
-    /// The random of one thing: what is thrown for it depends on the seed and its name alone.
+    /// The generator for one name: its numbers depend on the seed and the name alone.
     pub(super) fn new(seed: u64, name: &str) -> Self {
         name.bytes().fold(Self(seed), |random, byte| {
             Self((random.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)).stirred()

@@ -1,4 +1,4 @@
-//! What a generated tool takes, gives and says of itself, made anew from its source whenever somebody looks.
+//! Descriptions and schemas of generated tools. They are made from a seed on every request, so they need no memory.
 
 use serde_json::{Map, Value, json};
 
@@ -8,12 +8,12 @@ use super::{
     words::{CHOICES, FIELDS, SENTENCES},
 };
 
-/// Bytes of the enumeration in the one tool that fits nowhere.
+/// Bytes of the enumeration in the one tool whose schema is larger than usual limits.
 const HUGE: usize = 2_000_000;
 /// Characters of each of its values.
 const HUGE_VALUE: usize = 16;
 
-/// How much a tool has to say.
+/// How large the schemas of a tool are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SchemaSize {
     /// A few KiB, as most tools.
@@ -24,7 +24,7 @@ pub(super) enum SchemaSize {
     Huge,
 }
 
-/// Everything a tool's schemas follow from.
+/// What the schemas of a tool are generated from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SchemaSource {
     pub(super) seed: u64,
@@ -65,7 +65,7 @@ impl SchemaSource {
         Input { properties, required }
     }
 
-    /// The schema of `data` in the tool's answer.
+    /// The schema of `data` in the tool's response.
     pub(super) fn output_data(&self) -> Value {
         let mut random = self.random("output");
         let count = match self.size {

@@ -1,4 +1,4 @@
-//! A tool. What it takes and gives is written down in the built-in catalogue and made up on demand elsewhere.
+//! A tool. Its schemas come from the built-in catalogue or are generated on demand.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ pub(crate) struct Tool {
     pub(crate) scopes: Vec<String>,
     pub(crate) deprecated: bool,
     content: Content,
-    /// What releases said about it since, last one wins.
+    /// The addition to the description by the last release that changed it.
     note: Option<String>,
     /// Required inputs that releases added.
     added_inputs: Vec<String>,

@@ -1,4 +1,5 @@
-//! The control API under `/_sim`: time, people, the catalogue, faults and the call log. It asks for no key; keep it on loopback.
+//! The control API under `/_sim`: clock, accounts, catalogue, faults and call log. It requires no key, so it belongs on
+//! loopback.
 
 mod toolkits;
 
@@ -35,8 +36,7 @@ use crate::{
 /// Entries of the call log that are copied out in one go.
 const LOG_BATCH: usize = 1_000;
 
-/// An account with everything worth checking from outside, deleted ones included. Its link is not among that: it is
-/// told once, to whoever asked for it.
+/// An account as tests and the control API see it, deleted or not. It has no link: only the create response shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountSnapshot {
@@ -58,11 +58,11 @@ pub struct AccountSnapshot {
     pub status: AccountStatus,
     /// Why, where there is a reason.
     pub status_reason: Option<String>,
-    /// Deleted by call. The API answers 404 for it.
+    /// Deleted by an API call. The API responds with 404 for it.
     pub deleted: bool,
     /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
-    /// Whether the provider was told to forget the tokens.
+    /// Whether the tokens were revoked at the provider.
     pub revoked_upstream: bool,
     /// The person's name at the provider, from consent on.
     pub username: Option<String>,
@@ -115,7 +115,7 @@ pub(crate) enum AccountAction {
     Disable,
 }
 
-/// Why a action was not done.
+/// Why an account was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeedError {
     /// No account has that id, or it was deleted.
@@ -145,7 +145,7 @@ impl Core {
         })
     }
 
-    /// Does it, and returns the account afterwards.
+    /// Carries out the action and returns the account afterwards.
     pub(crate) fn act(&self, id: &str, action: AccountAction) -> Result<AccountSnapshot, DeedError> {
         let done = self.account(id, |project, row, now| {
             if project.accounts.get(row).is_deleted() {
@@ -204,7 +204,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/faults", get(faults).post(inject).delete(clear_faults))
         .route("/faults/{id}", delete(remove_fault))
         .route("/faults/{id}/release", post(release))
-        .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such control"))
+        .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such route"))
 }
 
 fn failure(status: StatusCode, message: impl std::fmt::Display) -> Response {
@@ -228,7 +228,7 @@ async fn log(State(core): State<Arc<Core>>, Query(LogQuery { after }): Query<Log
     let last = *core.calls.subscribe().borrow();
     let dropped = core.calls.stats().dropped;
     let lines = futures::stream::unfold((core, after), move |(core, after)| async move {
-        // What is called while this is read belongs to the next reading, or it might never end.
+        // Later calls belong to the next request, or this response might never end.
         let batch: Vec<_> = core
             .calls
             .after(after, LOG_BATCH)
@@ -381,7 +381,7 @@ async fn advance(State(core): State<Arc<Core>>, body: Bytes) -> Response {
     clock(State(core)).await.into_response()
 }
 
-/// What the fault list and the answer to an injection look like.
+/// The body of the fault list and of an injection.
 #[derive(Deserialize, Serialize)]
 struct Rules<T> {
     rules: Vec<T>,

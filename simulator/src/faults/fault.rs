@@ -1,4 +1,4 @@
-//! The things that can go wrong, and what they make of an answer.
+//! The kinds of faults, and how they change a response.
 
 use std::collections::HashSet;
 
@@ -12,25 +12,25 @@ use url::form_urlencoded;
 #[strum(serialize_all = "camelCase")]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Fault {
-    /// The answer comes late, in real time.
+    /// The response is late, in real time.
     Delay {
-        /// How late.
+        /// The delay.
         millis: u64,
         /// Wait after the effect rather than before it.
         #[serde(default)]
         after_commit: bool,
     },
-    /// The request takes effect, then the connection is closed without an answer.
+    /// The request takes effect, then the connection is closed without a response.
     DropAfterCommit,
-    /// The connection is closed without effect or answer.
+    /// The connection is closed without effect or response.
     DropBeforeCommit,
-    /// The request takes effect, then nothing is answered until the rule is released or removed.
+    /// The request takes effect, then no response is sent until the rule is released or removed.
     Hang {
-        /// Wait before the effect instead; a release lets it happen.
+        /// Wait before the effect instead; it happens after the release.
         #[serde(default)]
         before_commit: bool,
     },
-    /// Some other answer, as a gateway would give it.
+    /// Another response, as a gateway in between would send it.
     Status {
         /// Its HTTP status.
         status: u16,
@@ -44,16 +44,16 @@ pub enum Fault {
         #[serde(default)]
         commit: bool,
     },
-    /// The request takes effect and half of the answer's JSON arrives, as a complete HTTP message.
+    /// The request takes effect and half of the response's JSON arrives, as a complete HTTP message.
     TruncateJson,
-    /// The request takes effect and the connection breaks in the middle of the answer.
+    /// The request takes effect and the connection breaks in the middle of the response.
     AbortBody,
-    /// Accounts in the answer carry a status no client knows.
+    /// Accounts in the response carry a status no client knows.
     UnknownStatus {
         /// The status.
         value: String,
     },
-    /// The rate limiter's answer, without effect.
+    /// The rate limiter's response, without effect.
     RateLimited {
         /// Seconds in `Retry-After`.
         retry_after: u64,
@@ -64,7 +64,7 @@ pub enum Fault {
         #[serde(default = "one_row")]
         rows: usize,
     },
-    /// The request is delivered twice; the second answer is given.
+    /// The request is handled twice; the second response is sent.
     Duplicate,
     /// A list is empty, as if nothing existed.
     EmptyList,
@@ -101,24 +101,24 @@ const fn one_row() -> usize {
 }
 
 impl Fault {
-    /// What this fault makes of a successful answer's JSON. `query` tells first pages from later ones.
-    pub(crate) fn rewrite(&self, query: &str, mut answer: Value) -> Value {
+    /// Rewrites the JSON of a successful response. `query` tells first pages from later ones.
+    pub(crate) fn rewrite(&self, query: &str, mut response: Value) -> Value {
         match self {
-            Self::UnknownStatus { value } => match answer.get_mut("items") {
+            Self::UnknownStatus { value } => match response.get_mut("items") {
                 Some(Value::Array(items)) => items.iter_mut().for_each(|item| set_status(item, value)),
-                _ => set_status(&mut answer, value),
+                _ => set_status(&mut response, value),
             },
             Self::StaleFirstPage { rows } => {
                 let first = !form_urlencoded::parse(query.as_bytes())
                     .any(|(key, value)| key == "cursor" && !value.is_empty());
                 if first {
-                    let newest = newest_ids(&answer, *rows);
-                    remove_items(&mut answer, &newest);
+                    let newest = newest_ids(&response, *rows);
+                    remove_items(&mut response, &newest);
                 }
             }
-            Self::MissingIds { ids } => remove_items(&mut answer, &ids.iter().cloned().collect()),
+            Self::MissingIds { ids } => remove_items(&mut response, &ids.iter().cloned().collect()),
             Self::EmptyList => overwrite_list(
-                &mut answer,
+                &mut response,
                 [
                     ("items", Value::Array(Vec::new())),
                     ("next_cursor", Value::Null),
@@ -128,24 +128,24 @@ impl Fault {
                 ],
             ),
             Self::EmptyItems => overwrite_list(
-                &mut answer,
+                &mut response,
                 [("items", Value::Array(Vec::new())), ("next_cursor", Value::Null)],
             ),
             Self::FalseTotal { by } => {
-                let total = answer["total_items"].as_u64().unwrap_or_default();
+                let total = response["total_items"].as_u64().unwrap_or_default();
                 overwrite_list(
-                    &mut answer,
+                    &mut response,
                     [("total_items", total.saturating_add_signed(*by).into())],
                 );
             }
             _ => {}
         }
-        answer
+        response
     }
 }
 
-fn overwrite_list<const N: usize>(answer: &mut Value, fields: [(&str, Value); N]) {
-    if let Some(list) = answer.as_object_mut().filter(|list| list.contains_key("items")) {
+fn overwrite_list<const N: usize>(response: &mut Value, fields: [(&str, Value); N]) {
+    if let Some(list) = response.as_object_mut().filter(|list| list.contains_key("items")) {
         list.extend(fields.map(|(name, value)| (name.to_owned(), value)));
     }
 }
@@ -162,8 +162,8 @@ fn set_status(account: &mut Value, status: &str) {
     }
 }
 
-fn newest_ids(answer: &Value, rows: usize) -> HashSet<String> {
-    let mut items: Vec<_> = answer["items"].as_array().into_iter().flatten().collect();
+fn newest_ids(response: &Value, rows: usize) -> HashSet<String> {
+    let mut items: Vec<_> = response["items"].as_array().into_iter().flatten().collect();
     items.sort_by(|a, b| b["created_at"].as_str().cmp(&a["created_at"].as_str()));
     items
         .iter()
@@ -172,14 +172,14 @@ fn newest_ids(answer: &Value, rows: usize) -> HashSet<String> {
         .collect()
 }
 
-fn remove_items(answer: &mut Value, ids: &HashSet<String>) {
-    let Some(items) = answer.get_mut("items").and_then(Value::as_array_mut) else {
+fn remove_items(response: &mut Value, ids: &HashSet<String>) {
+    let Some(items) = response.get_mut("items").and_then(Value::as_array_mut) else {
         return;
     };
     let before = items.len();
     items.retain(|item| item["id"].as_str().is_none_or(|id| !ids.contains(id)));
     let removed = before - items.len();
-    if let Some(total) = answer.get_mut("total_items") {
+    if let Some(total) = response.get_mut("total_items") {
         *total = total
             .as_u64()
             .unwrap_or_default()

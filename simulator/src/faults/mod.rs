@@ -1,6 +1,6 @@
-//! Fault injection: rules that match calls and say what goes wrong with them.
+//! Fault injection: rules that select requests, and the fault that is applied to them.
 //!
-//! Choosing a fault and rewriting an answer are pure; the HTTP layer does the closing, waiting and repeating.
+//! Choosing a fault and rewriting a response are pure; the HTTP layer closes connections, waits and repeats.
 
 mod fault;
 mod rule;
@@ -16,7 +16,7 @@ pub use rule::{Rule, RuleState};
 
 use crate::lock;
 
-/// A fault chosen for a call.
+/// A fault that applies to a request.
 #[derive(Debug)]
 pub(crate) struct ActiveFault {
     pub(crate) fault: Fault,
@@ -78,7 +78,7 @@ impl Faults {
             .collect()
     }
 
-    /// Lets the calls that hang at this rule go on, now and in future. `false` if there is no such rule.
+    /// Releases the requests that hang at this rule, now and in future. `false` if there is no such rule.
     pub(crate) fn release(&self, id: &str) -> bool {
         let inner = lock(&self.0);
         let found = inner

@@ -1,4 +1,4 @@
-//! Which calls a fault applies to.
+//! The conditions under which a fault applies to a request.
 
 use std::collections::BTreeMap;
 
@@ -84,22 +84,6 @@ impl Rule {
         self
     }
 
-    /// Only for calls without the query parameter `name`.
-    #[must_use]
-    pub fn without_query(mut self, name: &str) -> Self {
-        self.query.insert(name.to_owned(), None);
-        self
-    }
-
-    /// Only for calls whose query or body contains `text`.
-    #[must_use]
-    pub fn containing(self, text: &str) -> Self {
-        Self {
-            contains: Some(text.to_owned()),
-            ..self
-        }
-    }
-
     /// For that many calls.
     #[must_use]
     pub fn times(self, count: u64) -> Self {
@@ -142,7 +126,7 @@ impl Rule {
     }
 }
 
-/// What rules look at.
+/// The parts of a request that rules can match.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestParts<'a> {
     pub(crate) method: &'a str,

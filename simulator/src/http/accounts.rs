@@ -119,11 +119,11 @@ pub(super) async fn delete(
     core.project(caller.project, |project, now| {
         let row = find(project, &id)?;
         project.accounts.delete(row, revoke, now);
-        let mut answer = json!({"success": true});
+        let mut response = json!({"success": true});
         if revoke {
-            answer["revoke_job_id"] = json!(ids::uuid());
+            response["revoke_job_id"] = json!(ids::uuid());
         }
-        ok(answer)
+        ok(response)
     })
 }
 
@@ -244,13 +244,13 @@ fn credentials(payload: &mut Payload) -> Option<Map<String, Value>> {
     Some(val)
 }
 
-/// Who may use an account, as creates and updates say it.
+/// The sharing of an account in a create or update request.
 pub(super) struct Sharing {
     pub(super) account_type: AccountType,
     pub(super) acl: Option<Value>,
 }
 
-/// Reads `experimental`; `None` if it says nothing.
+/// Reads `experimental`; `None` if it has no account type.
 pub(super) fn sharing(payload: &mut Payload) -> Result<Option<Sharing>, ApiError> {
     let account_type = payload.choice("experimental.account_type", AccountType::VARIANTS);
     let account_type: Option<AccountType> = account_type.and_then(|name| name.parse().ok());

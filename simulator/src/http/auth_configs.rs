@@ -265,7 +265,7 @@ pub(super) async fn delete(
         {
             return Err(ApiError::auth_config_not_found(&id));
         }
-        let mut answer = json!({"success": true, "message": "Auth config deleted successfully"});
+        let mut response = json!({"success": true, "message": "Auth config deleted successfully"});
         if revoke {
             let accounts = &mut project.accounts;
             let rows: Vec<Row> = accounts
@@ -282,9 +282,9 @@ pub(super) async fn delete(
                     now,
                 );
             }
-            answer["revoke_job_id"] = json!(ids::uuid());
+            response["revoke_job_id"] = json!(ids::uuid());
         }
-        ok(answer)
+        ok(response)
     })
 }
 

@@ -1,6 +1,6 @@
 //! Composio's error envelope, and the code and slug pairs it is known to use.
 //!
-//! Pairs that nobody has documented or observed follow the pattern of the known ones: `10` + status and `HTTP_` + the
+//! Pairs that are neither documented nor observed follow the pattern of the known ones: `10` + status and `HTTP_` + the
 //! status' name.
 
 use std::borrow::Cow;
@@ -129,7 +129,7 @@ impl ApiError {
         )
     }
 
-    /// What a fault has Composio say: a status that is an error, with the code and slug such a status has.
+    /// The error a fault asks for, with the code and slug that belong to its status.
     pub(crate) fn injected(status: u16, message: Option<&str>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let name = status.canonical_reason().unwrap_or("Error");

@@ -60,20 +60,20 @@ pub(super) async fn create(
         let (Some(token), Some(deadline)) = (&account.link_token, account.lifecycle.deadline) else {
             return Err(ApiError::internal());
         };
-        let mut answer = json!({
+        let mut response = json!({
             "connected_account_id": account.id,
             "link_token": token,
             "redirect_url": core.link_url(token),
             "expires_at": iso(deadline),
         });
         if shared {
-            answer["experimental"] = experimental(account);
+            response["experimental"] = experimental(account);
         }
-        created(answer)
+        created(response)
     })
 }
 
-/// `POST /connected_accounts`: retired for managed OAuth, still the way for secrets handed in by call.
+/// `POST /connected_accounts`: retired for managed OAuth, but still used to create accounts with a secret.
 pub(super) async fn create_legacy(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
@@ -142,7 +142,7 @@ pub(super) async fn create_legacy(
     })
 }
 
-/// `POST /connected_accounts/{id}/refresh`: deprecated, and harmful: it demotes even a working account to INITIATED.
+/// `POST /connected_accounts/{id}/refresh`: deprecated, because it sets even a working account back to INITIATED.
 pub(super) async fn refresh(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,

@@ -14,11 +14,11 @@ pub(crate) struct Page {
     /// From 1.
     number: usize,
     limit: usize,
-    /// Rows before this page that came since the page before, as a fault has it; negative: that went.
+    /// Rows that a fault pretends were inserted before this page; negative: deleted.
     shift: isize,
 }
 
-/// What a cursor says, as base64 of JSON.
+/// The content of a cursor, which is base64 of JSON.
 #[derive(Serialize, Deserialize)]
 struct Cursor {
     page: usize,
@@ -47,7 +47,7 @@ impl Page {
         Self::new(cursor, limit, default_limit)
     }
 
-    /// The page a cursor and a limit stand for, where they come from elsewhere than a query string.
+    /// The page of a cursor and a limit that come from a body; `None`: the cursor is invalid.
     pub(crate) fn from_parts(
         cursor: Option<&str>,
         limit: Option<usize>,
@@ -70,7 +70,7 @@ impl Page {
         }
     }
 
-    /// With at most `most` items, whatever was asked for; `None`: as many as that.
+    /// The page with at most `most` items; `None`: no such cap.
     pub(crate) fn capped(self, most: Option<usize>) -> Self {
         Self {
             limit: most.map_or(self.limit, |most| self.limit.min(most)),

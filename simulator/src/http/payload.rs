@@ -7,7 +7,7 @@ use super::errors::ApiError;
 use crate::config::Assumptions;
 
 /// A request's body. Paths are dotted: `connection.user_id`. Reading a field wrong collects an error;
-/// [`Payload::finish`] answers with all of them.
+/// [`Payload::finish`] returns all of them.
 #[derive(Debug)]
 pub(crate) struct Payload {
     root: Value,
@@ -127,7 +127,7 @@ impl Payload {
         self.errors.push(format!("Error in payload.{path}: {what}"));
     }
 
-    /// Answers with every error collected so far.
+    /// Returns every error collected so far.
     pub(crate) fn finish(&mut self) -> Result<(), ApiError> {
         if self.errors.is_empty() {
             Ok(())

@@ -1,4 +1,4 @@
-//! What surrounds every API handler: latency, faults, the key check, the rate limit and the call log.
+//! The middleware around every API handler: latency, faults, the key check, the rate limit and the call log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,7 +50,7 @@ fn hang_up() -> Response {
     response
 }
 
-/// Runs a request through everything; see the module's documentation.
+/// Handles one request; see the module's documentation.
 pub(crate) async fn handle(
     State((core, version)): State<(Arc<Core>, ApiVersion)>,
     request: Request,
@@ -84,13 +84,13 @@ pub(crate) async fn handle(
         body,
         next,
     };
-    // In a task of its own: Composio finishes a request whose client went away, and so does this.
+    // A task of its own, because Composio finishes a request also when its client disconnects.
     let finished = tokio::spawn({
         let core = Arc::clone(&core);
         async move { exchange.run(&core).await }
     });
     let finished = finished.await;
-    // The other half; what handling took is part of it.
+    // The second half of the latency includes the time that handling took.
     if !core.latency.is_zero() {
         tokio::time::sleep_until(began + core.latency).await;
     }
@@ -101,7 +101,7 @@ pub(crate) async fn handle(
             hold: Some(mut released),
         }) => {
             tokio::select! {
-                // An error says the rule was removed, which releases as well.
+                // The channel closes with an error when the rule is removed, which releases the request too.
                 _ = released.wait_for(|released| *released) => response,
                 () = core.ended() => hang_up(),
             }
@@ -126,7 +126,7 @@ fn route(parts: &Parts, version: ApiVersion) -> Option<String> {
     matched.as_str().strip_prefix(version.prefix()).map(str::to_owned)
 }
 
-/// A request on its way through.
+/// A request and what is known about it.
 struct Exchange {
     version: ApiVersion,
     arrived: Timestamp,
@@ -138,16 +138,16 @@ struct Exchange {
     next: Next,
 }
 
-/// What to send, and when.
+/// A response, and the condition for sending it.
 struct Outgoing {
     response: Response,
-    /// Not before this turns true.
+    /// The response is sent when this turns true.
     hold: Option<watch::Receiver<bool>>,
 }
 
 impl Exchange {
     async fn run(self, core: &Core) -> Outgoing {
-        // Even a sleep of no time waits for the next millisecond.
+        // A sleep of zero would still wait for the next millisecond.
         if !core.latency.is_zero() {
             tokio::time::sleep(core.latency / 2).await;
         }
@@ -222,12 +222,12 @@ impl Exchange {
             Fault::AbortBody => delivery.aborted(),
             fault => {
                 let query = self.parts.uri.query().unwrap_or_default();
-                let rewritten = delivery.rewritten(|answer| fault.rewrite(query, answer));
+                let rewritten = delivery.rewritten(|response| fault.rewrite(query, response));
                 rewritten.into_response()
             }
         };
-        let answered = hold.is_none().then_some(&response);
-        self.log(core, answered, executions, kind);
+        let sent = hold.is_none().then_some(&response);
+        self.log(core, sent, executions, kind);
         if let Fault::Delay {
             millis,
             after_commit: true,
@@ -238,7 +238,7 @@ impl Exchange {
         Outgoing { response, hold }
     }
 
-    /// The answer where a fault keeps the request from its handler.
+    /// The response where a fault keeps the request from its handler.
     fn response_without_handler(&self, core: &Core, fault: &Fault) -> Option<Response> {
         Some(match fault {
             Fault::DropBeforeCommit => hang_up(),
@@ -265,7 +265,7 @@ impl Exchange {
         })
     }
 
-    /// Checks key, limit and scope, and runs the handler if they admit the request.
+    /// Checks key, limit and scope, and runs the handler if the request passes.
     async fn deliver(&self, core: &Core, fault: Option<&Fault>) -> Delivery {
         let key = self.api_key();
         let found = key.and_then(|key| core.key(key));
@@ -298,7 +298,7 @@ impl Exchange {
                 ..refusal(&self.request_id, &error, quota)
             };
         }
-        // Handlers answer from memory, so collecting cannot fail.
+        // Handlers build their responses in memory, so collecting the body cannot fail.
         let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
         Delivery {
             status: parts.status,
@@ -308,7 +308,7 @@ impl Exchange {
         }
     }
 
-    /// The address the handler sees instead of the client's, where the fault is about that.
+    /// The URI the handler gets instead of the client's, for faults that change it.
     fn altered_uri(&self, fault: &Fault) -> Option<Uri> {
         let Fault::ShiftedPage { by } = fault else {
             return None;
@@ -331,7 +331,7 @@ impl Exchange {
         core.quota(key.map_or(NOBODY, |key| &key.org))
     }
 
-    /// Flat, unlike every other refusal.
+    /// The 429 response, which has no error envelope.
     fn refused_by_limiter(&self, quota: Quota) -> Delivery {
         let message = format!(
             "Rate limit exceeded. Limit: {} requests per 1 minutes",
@@ -346,12 +346,12 @@ impl Exchange {
         )
     }
 
-    /// `answer`: absent if it is not sent yet.
-    fn log(&self, core: &Core, answer: Option<&Response>, executions: u8, fault: Option<&str>) {
-        let answer = answer.filter(|answer| answer.extensions().get::<Hangup>().is_none());
-        let status = answer.map(|answer| answer.status().as_u16());
-        // Bodies come from memory, so their sizes are known, except where one is to break off.
-        let bytes = answer.and_then(|answer| answer.body().size_hint().exact());
+    /// `response`: absent if it is not sent yet.
+    fn log(&self, core: &Core, response: Option<&Response>, executions: u8, fault: Option<&str>) {
+        let response = response.filter(|response| response.extensions().get::<Hangup>().is_none());
+        let status = response.map(|response| response.status().as_u16());
+        // The size of a body is known, except where a fault breaks it off.
+        let bytes = response.and_then(|response| response.body().size_hint().exact());
         let header = |name: HeaderName| {
             self.parts
                 .headers
@@ -400,7 +400,7 @@ fn json_delivery(request_id: &str, status: StatusCode, body: &Value, quota: Opti
     }
 }
 
-/// What every answer of the API carries: the request's id, and the state of the limit if there is one.
+/// Adds what every API response carries: the request's id, and the state of the limit if there is one.
 fn with_common_headers(mut headers: HeaderMap, request_id: &str, quota: Option<Quota>) -> HeaderMap {
     // The id came in a header or is a UUID, so it fits a header.
     if let Ok(id) = HeaderValue::from_str(request_id) {

@@ -4,7 +4,7 @@ use url::form_urlencoded;
 
 use super::errors::ApiError;
 
-/// The parameters of a request. Reading one wrong collects an error; [`Query::finish`] answers with all of them.
+/// The parameters of a request. Reading one wrong collects an error; [`Query::finish`] returns all of them.
 #[derive(Debug)]
 pub(crate) struct Query {
     pairs: Vec<(String, String)>,

@@ -135,7 +135,7 @@ pub(super) async fn multi(State(core): State<Arc<Core>>, body: Bytes) -> ApiResu
         managed_by: payload.choice("managed_by", &["composio", "all", "project"]),
         alphabetically: payload.choice("sort_by", &["usage", "alphabetically"]).as_deref()
             == Some("alphabetically"),
-        // Whoever names a toolkit gets it.
+        // A toolkit that the request names is returned even if it is deprecated.
         include_deprecated: true,
         ..Filter::default()
     };

@@ -51,7 +51,7 @@ impl Versions {
     }
 }
 
-/// The version of a tool where the call names none: the one thing that v3 and v3.1 see differently.
+/// The version of a tool where the call names none: v3 and v3.1 differ in this.
 const fn default_version(api: ApiVersion) -> &'static str {
     match api {
         ApiVersion::V3 => INITIAL_VERSION,
@@ -237,7 +237,7 @@ fn execution_response(slug: &str, outcome: Outcome) -> ApiResult {
         Outcome::Failed { error, data } => (data, Some(error)),
         Outcome::NotSimulated => {
             return Err(ApiError::not_implemented(format!(
-                "The simulator does not play {slug}"
+                "The simulator does not implement {slug}"
             )));
         }
     };
@@ -307,7 +307,7 @@ fn usable(core: &Core, account: &Account, none: impl Fn() -> ApiError) -> Result
 
 fn actor_of(account: &Account) -> Actor {
     Actor {
-        // Accounts made together with a secret never named anybody.
+        // Accounts created with a secret have no username.
         username: account
             .username
             .clone()
@@ -316,7 +316,7 @@ fn actor_of(account: &Account) -> Actor {
     }
 }
 
-/// Whether anybody connected an account under that name at the provider.
+/// Whether some account of the project has that username at the provider.
 fn user_exists(project: &Project, name: &str) -> bool {
     let accounts = &project.accounts;
     accounts.rows().any(|row| {
@@ -341,7 +341,7 @@ pub(super) async fn arguments_from_text() -> ApiResult {
     ))
 }
 
-/// `POST /tools/execute/proxy`: calls a provider's API directly. Reddit's identity is all the simulator plays.
+/// `POST /tools/execute/proxy`: calls a provider's API directly. The simulator implements Reddit's identity endpoint.
 pub(super) async fn proxy(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
@@ -389,7 +389,7 @@ pub(super) async fn proxy(
     wait_for_provider(Some(&actor)).await;
     if (toolkit.as_str(), method.as_deref(), path.as_str()) != ("reddit", Some("GET"), "/api/v1/me") {
         return Err(ApiError::not_implemented(
-            "The simulator does not play this endpoint",
+            "The simulator does not implement this endpoint",
         ));
     }
     let (status, data) = match reddit::unreachable(&actor) {

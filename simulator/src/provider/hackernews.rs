@@ -1,4 +1,4 @@
-//! Hacker News: a handful of stories that never change, but for their age.
+//! Hacker News: a fixed list of stories whose times are relative to the simulator's clock.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -50,7 +50,7 @@ pub(crate) struct Account {
     pub(crate) acl: Option<Value>,
     /// Fields filled in before consent, such as a subdomain.
     pub(crate) initiation: Map<String, Value>,
-    /// Secrets handed in by call or form. OAuth accounts have none: no token exists anywhere in the simulator.
+    /// Secrets from a request or the form. OAuth accounts have none, because the simulator has no tokens.
     pub(crate) credentials: Map<String, Value>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) link_token: Option<String>,
@@ -60,7 +60,7 @@ pub(crate) struct Account {
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
     pub(crate) deleted_at: Option<Timestamp>,
-    /// Whether the provider was told to forget the tokens.
+    /// Whether the tokens were revoked at the provider.
     pub(crate) revoked_upstream: bool,
     pub(crate) history: Vec<Transition>,
 }

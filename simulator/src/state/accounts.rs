@@ -28,7 +28,7 @@ pub(crate) struct Accounts {
     by_id: HashMap<String, Row>,
     by_user: HashMap<String, Vec<Row>>,
     by_token: HashMap<String, Row>,
-    /// Rows that hold an alias of (user, toolkit). More than one only where dead rows let go of theirs.
+    /// Rows that hold an alias of (user, toolkit). There is more than one only if dead rows do not reserve theirs.
     by_alias: HashMap<AliasKey, Vec<Row>>,
     deadlines: BTreeSet<(Timestamp, Row)>,
     active_by_config: HashMap<String, usize>,
@@ -41,8 +41,8 @@ impl Accounts {
         self.revision
     }
 
-    /// Expires every pending account whose deadline has passed. Each access begins with this, so that advancing the
-    /// clock shows at once without a timer.
+    /// Expires every pending account whose deadline has passed. Each access begins with this, so that an advanced clock
+    /// has its effect at once, without a timer.
     pub(crate) fn expire_overdue(&mut self, now: Timestamp) {
         while let Some(&(deadline, row)) = self.deadlines.first() {
             if deadline > now {
@@ -198,7 +198,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// The person agrees and is `username` at the provider. Plays the opening of the page too, if nobody opened it.
+    /// The person agrees and is `username` at the provider. Opens the page first, if that did not happen yet.
     pub(crate) fn consent(
         &mut self,
         row: Row,

@@ -76,8 +76,8 @@ pub(crate) struct AuthConfigs {
 }
 
 impl AuthConfigs {
-    /// Adds a config. Never deduplicates: repeated calls make twins, as they do at Composio. A seed that names an id
-    /// already in use gets that row as it is.
+    /// Adds a config. Repeated calls create duplicates, as they do at Composio. A seed whose id is already in use gets
+    /// the existing row.
     pub(crate) fn create(&mut self, new: NewAuthConfig, now: Timestamp) -> &AuthConfig {
         let id = new.id.unwrap_or_else(ids::auth_config);
         let index = *self.by_id.entry(id.clone()).or_insert(self.rows.len());

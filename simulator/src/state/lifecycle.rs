@@ -1,4 +1,4 @@
-//! The life of a connected account as a pure state machine: status, reason and deadline in, the same out.
+//! The life of a connected account as a state machine without side effects.
 //!
 //! ```text
 //! INITIALIZING ─opened→ INITIATED ─consented→ ACTIVE ⇄ INACTIVE      ACTIVE ─revoked→ REVOKED
@@ -8,27 +8,27 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
+use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
 /// How long a hosted link and the account that waits for it live.
-pub const LINK_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
+pub(crate) const LINK_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 
-/// `status_reason` of an account whose link nobody completed in time.
-pub const REASON_LINK_EXPIRED: &str = "Connection initiation did not complete within 10 minutes";
+/// `status_reason` of an account whose link was not completed in time.
+pub(crate) const REASON_LINK_EXPIRED: &str = "Connection initiation did not complete within 10 minutes";
 /// `status_reason` of an account whose credential can no longer be refreshed.
-pub const REASON_REFRESH_FAILED: &str = "Permanent auth error during token refresh";
+pub(crate) const REASON_REFRESH_FAILED: &str = "Permanent auth error during token refresh";
 /// `status_reason` after the status call switched an account off or on.
-pub const REASON_BY_USER: &str = "Connection status updated by user";
+pub(crate) const REASON_BY_USER: &str = "Connection status updated by user";
 /// `status_reason` of a working account whose auth config is switched off.
-pub const REASON_CONFIG_DISABLED: &str = "Auth config is disabled";
+pub(crate) const REASON_CONFIG_DISABLED: &str = "Auth config is disabled";
 /// `status_reason` of an account whose person declined, or whose code exchange failed.
-pub const REASON_CALLBACK_FAILED: &str = "OAuth callback failed during token exchange";
+pub(crate) const REASON_CALLBACK_FAILED: &str = "OAuth callback failed during token exchange";
 /// `status_reason` after the revoke call.
-pub const REASON_REVOKED_BY_CALL: &str = "Revoked via user-initiated revoke endpoint";
-/// `status_reason` after a revocation by an administrator, which is what the control API's `revoke` plays.
-pub const REASON_REVOKED_BY_ADMIN: &str = "Revoked via admin tool";
+pub(crate) const REASON_REVOKED_BY_CALL: &str = "Revoked via user-initiated revoke endpoint";
+/// `status_reason` after a revocation by an administrator, which the control API's `revoke` stands for.
+pub(crate) const REASON_REVOKED_BY_ADMIN: &str = "Revoked via admin tool";
 /// `status_reason` of accounts revoked because they, or their auth config, were deleted with `revoke_on_delete`.
-pub const REASON_REVOKED_BY_DELETE: &str = "Revoked as part of connection delete";
+pub(crate) const REASON_REVOKED_BY_DELETE: &str = "Revoked as part of connection delete";
 
 /// The complete set of statuses. There is no PENDING, although old documents name one.
 #[derive(
@@ -42,17 +42,16 @@ pub const REASON_REVOKED_BY_DELETE: &str = "Revoked as part of connection delete
     Display,
     EnumString,
     IntoStaticStr,
-    VariantArray,
     VariantNames,
 )]
 #[serde(rename_all = "UPPERCASE")]
 #[strum(serialize_all = "UPPERCASE")]
 pub enum AccountStatus {
-    /// The row and its hosted page exist; nobody opened the page yet.
+    /// The row and its hosted page exist; the page was not opened yet.
     Initializing,
-    /// Somebody opened the page; consent is outstanding.
+    /// The page was opened; consent is outstanding.
     Initiated,
-    /// A credential is stored. Says nothing about whether it still works.
+    /// A credential is stored, which may or may not still work.
     Active,
     /// Consent was declined or the code exchange failed.
     Failed,
@@ -82,7 +81,7 @@ impl AccountStatus {
 pub(crate) enum Event {
     /// A person opened the hosted page.
     Opened,
-    /// The person agreed, or a secret was handed in.
+    /// The person agreed, or entered a secret.
     Consented,
     /// The person declined.
     Denied,
@@ -201,8 +200,6 @@ fn deadline(now: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use strum::VariantArray as _;
-
     use super::*;
 
     #[test]
@@ -256,7 +253,8 @@ mod tests {
         for (event, row) in table {
             let expected: Vec<_> = row.split(' ').collect();
             assert_eq!(expected.len(), AccountStatus::VARIANTS.len());
-            for (&status, expected) in AccountStatus::VARIANTS.iter().zip(expected) {
+            for (status, expected) in AccountStatus::VARIANTS.iter().zip(expected) {
+                let status: AccountStatus = status.parse().unwrap();
                 let before = Lifecycle {
                     deadline: status.is_pending().then(|| at(600)),
                     ..Lifecycle::without_deadline(status, None)
