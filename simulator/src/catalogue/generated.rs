@@ -17,7 +17,7 @@ use super::{
 pub const GIANT_TOOLKIT: &str = "titan";
 /// The giant with one tool whose JSON has about 2 MB and stays above 1 MiB when compressed, beside a few usual ones.
 pub const HUGE_TOOL_TOOLKIT: &str = "monolith";
-/// That tool.
+/// The tool of 2 MB in [`HUGE_TOOL_TOOLKIT`].
 pub const HUGE_TOOL: &str = "MONOLITH_LOOK_UP_CODE";
 
 /// Tools of [`GIANT_TOOLKIT`].
@@ -32,9 +32,9 @@ const EPOCH: Timestamp = Timestamp::constant(1_735_689_600, 0);
 pub struct GeneratedCatalogue {
     /// How many toolkits, giants not counted.
     pub toolkits: usize,
-    /// How many tools these have together: a few most of them, hundreds some. At least one each.
+    /// How many tools these have together: most have a few, some have hundreds, and each has at least one.
     pub tools: usize,
-    /// Anything; another seed makes another catalogue.
+    /// Another seed makes another catalogue.
     pub seed: u64,
     /// Adds two more toolkits: [`GIANT_TOOLKIT`] and [`HUGE_TOOL_TOOLKIT`].
     pub giants: bool,

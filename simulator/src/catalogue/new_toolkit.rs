@@ -24,7 +24,7 @@ pub(crate) struct NewToolkit {
     #[serde(default)]
     pub(crate) name: Option<String>,
     /// How many generated tools it has.
-    #[serde(default = "three")]
+    #[serde(default = "three_tools")]
     pub(crate) tools: usize,
     /// Whether its tools run without an account.
     #[serde(default)]
@@ -34,7 +34,7 @@ pub(crate) struct NewToolkit {
     pub(crate) deprecated: bool,
 }
 
-const fn three() -> usize {
+const fn three_tools() -> usize {
     3
 }
 

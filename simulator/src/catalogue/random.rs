@@ -1,7 +1,8 @@
 //! Reproducible random numbers: the same seed gives the same catalogue on every machine and with every version of every
 //! crate.
 
-/// The characters of [`SeededRandom::noise`]: six bits each, so that noise stays three quarters of its size when compressed.
+/// The characters of [`SeededRandom::noise`]: six bits each, so that noise keeps three quarters of its size when
+/// compressed.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// `SplitMix64`: small, fast, and good enough to make names and schemas.
@@ -12,11 +13,11 @@ impl SeededRandom {
     /// The generator for one name: its numbers depend on the seed and the name alone.
     pub(super) fn new(seed: u64, name: &str) -> Self {
         name.bytes().fold(Self(seed), |random, byte| {
-            Self((random.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)).stirred()
+            Self((random.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)).mixed()
         })
     }
 
-    fn stirred(mut self) -> Self {
+    fn mixed(mut self) -> Self {
         Self(self.number())
     }
 

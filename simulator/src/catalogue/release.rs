@@ -10,8 +10,8 @@ use super::{
     toolkit::{Toolkit, Version},
 };
 
-/// How the tools of a new version differ from those of the latest one. Every tool is touched at most once, and which
-/// ones are is the same for the same toolkit with the same past.
+/// How the tools of a new version differ from those of the latest one. Every tool is changed at most once. The choice
+/// of tools is the same for the same toolkit with the same earlier releases.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Release {
@@ -118,7 +118,7 @@ impl Toolkit {
             });
         };
 
-        // Begins elsewhere with every version, so that releases reach all tools in the end.
+        // Every version starts at another tool, so that a series of releases reaches all tools.
         let turn = self.versions.len() % tools.len().max(1);
         tools.rotate_left(turn);
         let (to_touch, untouched) = tools.split_at(touched);

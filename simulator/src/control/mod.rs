@@ -44,7 +44,7 @@ pub struct AccountSnapshot {
     pub id: String,
     /// The project it belongs to.
     pub project: String,
-    /// Whom it was made for.
+    /// The user it was created for.
     pub user_id: String,
     /// The toolkit's slug.
     pub toolkit: String,

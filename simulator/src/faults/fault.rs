@@ -83,10 +83,10 @@ pub enum Fault {
     },
     /// A list ends here without any items, while its totals stay true.
     EmptyItems,
-    /// This page of a list, and those its cursor leads to, begin elsewhere, as if rows before it had come or gone since
-    /// the page before. First pages stay as they are, and so does the total.
+    /// This page of a list, and those its cursor leads to, start at another row, as if rows before it had been inserted
+    /// or deleted since the page before. First pages stay as they are, and so does the total.
     ShiftedPage {
-        /// Rows that came, which the page repeats; negative: rows that went, so that the page skips as many.
+        /// Inserted rows, so that the page repeats as many; negative: deleted rows, so that it skips as many.
         by: i64,
     },
     /// A list states a wrong total.

@@ -264,10 +264,7 @@ mod tests {
                     body,
                 })
             };
-            let matching: Vec<_> = [list, link, next]
-                .into_iter()
-                .filter(|call| matches(&call))
-                .collect();
+            let matching: Vec<_> = [list, link, next].into_iter().filter(&matches).collect();
             assert_eq!(matching, expected, "{conditions}");
         }
         let misspelt = json!({"qeury": {}, "fault": {"kind": "hang"}});

@@ -291,7 +291,7 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, 10400, slug, message)
     }
 
-    /// As the wire has it.
+    /// The response body.
     pub(crate) fn render(&self, request_id: &str) -> Value {
         let mut error = json!({
             "message": self.message,

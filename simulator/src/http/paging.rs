@@ -89,7 +89,7 @@ impl Page {
         &all[moved(start)..moved(end)]
     }
 
-    /// The list as the wire has it, of this page's items and the number of items on all pages.
+    /// The response body: this page's items and the number of items on all pages.
     pub(crate) fn envelope<T>(&self, items: Vec<T>, total: usize) -> Envelope<T> {
         let pages = total.saturating_add_signed(self.shift).div_ceil(self.limit);
         let next = (self.number < pages).then(|| {

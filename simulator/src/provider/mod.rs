@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::catalogue::{INITIAL_VERSION, Tool, Toolkit};
 
-/// How the provider treats one account. Composio does not notice: the account keeps reading ACTIVE.
+/// How the provider treats one account. Composio does not notice: the account stays ACTIVE.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
 pub enum ProviderMode {
@@ -19,7 +19,7 @@ pub enum ProviderMode {
     Ok,
     /// The person withdrew the grant at the provider; tools fail with `invalid_grant`.
     RevokedAtProvider,
-    /// The person's account is suspended: its profile shows a name and little else.
+    /// The person's account is suspended: its profile is a name and `is_suspended`.
     Suspended,
     /// The provider responds with 503.
     Down,
@@ -115,7 +115,7 @@ impl Execution<'_> {
         given.map_or_else(default, Value::as_u64)
     }
 
-    /// What is wrong with the arguments by the tool's schema.
+    /// How the arguments violate the tool's schema.
     fn argument_error(&self) -> Option<String> {
         let absent = |name: &&String| self.arguments.get(*name).is_none_or(Value::is_null);
         let input = self.tool.input();

@@ -75,7 +75,7 @@ impl AccountStatus {
     }
 }
 
-/// What can happen to an account.
+/// An event in the life of an account.
 #[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Event {
