@@ -34,7 +34,7 @@ impl Default for Clock {
 
 impl Clock {
     /// The system's time, which [`Clock::advance`] puts ahead.
-    pub fn system() -> Self {
+    pub(crate) fn system() -> Self {
         Self::new(None)
     }
 
@@ -51,7 +51,7 @@ impl Clock {
         }))
     }
 
-    /// The time now, in whole milliseconds: that is all the wire format can say.
+    /// The time now, in whole milliseconds, which is the precision of the API.
     pub fn now(&self) -> Timestamp {
         let base = self.0.fixed.unwrap_or_else(Timestamp::now);
         let at = base.saturating_add(self.offset()).unwrap_or(Timestamp::MAX);
@@ -72,17 +72,17 @@ impl Clock {
     }
 
     /// How far this clock was advanced so far.
-    pub fn offset(&self) -> SignedDuration {
+    pub(crate) fn offset(&self) -> SignedDuration {
         SignedDuration::from_millis(self.0.offset_millis.load(Ordering::SeqCst))
     }
 
     /// Whether time moves by [`Clock::advance`] alone.
-    pub fn is_manual(&self) -> bool {
+    pub(crate) fn is_manual(&self) -> bool {
         self.0.fixed.is_some()
     }
 
     /// Returns once the time is `at` or later.
-    pub async fn sleep_until(&self, at: Timestamp) {
+    pub(crate) async fn sleep_until(&self, at: Timestamp) {
         let mut advanced = self.0.advanced.subscribe();
         loop {
             let remaining = at.duration_since(self.now());
@@ -107,42 +107,4 @@ impl Clock {
 /// ISO 8601 in UTC with milliseconds, as Composio writes every time.
 pub(crate) fn iso(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn manual_time_moves_by_advance_alone() {
-        let clock = Clock::manual("2026-01-01T00:00:00.123456Z".parse().unwrap());
-        assert_eq!(iso(clock.now()), "2026-01-01T00:00:00.123Z");
-        clock.clone().advance(Duration::from_secs(601));
-        assert_eq!(iso(clock.now()), "2026-01-01T00:10:01.123Z");
-        assert_eq!(clock.offset(), SignedDuration::from_secs(601));
-    }
-
-    #[test]
-    fn an_absurd_advance_stops_at_the_end_of_time() {
-        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
-        clock.advance(Duration::MAX);
-        clock.advance(Duration::MAX);
-        assert!(clock.now() > Timestamp::UNIX_EPOCH);
-    }
-
-    #[tokio::test]
-    async fn advancing_wakes_a_sleeper() {
-        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
-        let at = Timestamp::from_second(60).unwrap();
-        let sleeper = tokio::spawn({
-            let clock = clock.clone();
-            async move {
-                clock.sleep_until(at).await;
-                clock.now()
-            }
-        });
-        clock.advance(Duration::from_secs(30));
-        clock.advance(Duration::from_secs(30));
-        assert_eq!(sleeper.await.unwrap(), at);
-    }
 }

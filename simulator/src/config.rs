@@ -1,4 +1,4 @@
-//! Everything that decides how a simulator behaves, with the defaults of a development tool.
+//! The configuration of a simulator, with defaults for development.
 
 use std::{
     collections::BTreeMap,
@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use strum::{EnumString, IntoStaticStr, VariantNames};
 use url::Url;
 
 use crate::{catalogue::GeneratedCatalogue, clock::Clock};
@@ -32,9 +33,9 @@ pub struct Config {
     pub auth_config_count: usize,
     /// Toolkits beside the built-in ones; absent: none.
     pub generated: Option<GeneratedCatalogue>,
-    /// The time it lives in.
+    /// The simulator's time.
     pub clock: Clock,
-    /// A background person opens and completes each link this long, by the clock, after it was made.
+    /// Each link is opened and completed in the background this long, by the clock, after it was made.
     pub auto_consent: Option<Duration>,
     /// How long each API call takes, in real time: half of it passes before the call is handled.
     pub latency: Duration,
@@ -148,27 +149,21 @@ impl FromStr for ApiKey {
 }
 
 fn scope(text: &str) -> Result<(Area, Access), String> {
-    let known = || Area::ALL.map(Area::as_str).join(", ");
+    fn one_of<T: FromStr + VariantNames>(what: &str, name: &str) -> Result<T, String> {
+        let known = T::VARIANTS.join(", ");
+        name.parse()
+            .map_err(|_| format!("unknown {what} `{name}`; there are {known}"))
+    }
     let (area, access) = text
         .split_once(':')
         .ok_or_else(|| format!("`{text}` is not AREA:ACCESS"))?;
-    let area = Area::ALL
-        .into_iter()
-        .find(|candidate| candidate.as_str() == area)
-        .ok_or_else(|| format!("unknown area `{area}`; there are {}", known()))?;
-    let access = match access {
-        "none" => Access::None,
-        "read" => Access::Read,
-        "write" => Access::Write,
-        other => return Err(format!("unknown access `{other}`; there are none, read, write")),
-    };
-    Ok((area, access))
+    Ok((one_of("area", area)?, one_of("access", access)?))
 }
 
 /// What a key may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scopes {
-    /// A default project key: everything, except what demands a scoped key (proxy execution on v3.1).
+    /// A default project key: everything, except what needs a scoped key (proxy execution on v3.1).
     Default,
     /// A scoped key: these areas, nothing else.
     Limited(BTreeMap<Area, Access>),
@@ -184,7 +179,8 @@ impl Scopes {
 }
 
 /// An area of the API that scoped keys name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Area {
     /// `/auth_configs`.
     AuthConfigs,
@@ -200,32 +196,9 @@ pub enum Area {
     Toolkits,
 }
 
-impl Area {
-    /// All areas the simulator serves.
-    pub const ALL: [Self; 6] = [
-        Self::AuthConfigs,
-        Self::ConnectedAccounts,
-        Self::Tools,
-        Self::ToolExecution,
-        Self::ProxyExecute,
-        Self::Toolkits,
-    ];
-
-    /// The name Composio gives it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AuthConfigs => "auth_configs",
-            Self::ConnectedAccounts => "connected_accounts",
-            Self::Tools => "tools",
-            Self::ToolExecution => "tool_execution",
-            Self::ProxyExecute => "proxy_execute",
-            Self::Toolkits => "toolkits",
-        }
-    }
-}
-
 /// How far a scoped key's right in an area reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Access {
     /// Not at all.
     None,
@@ -289,7 +262,7 @@ impl FromStr for SeedAuthConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Assumptions {
-    /// Body keys no document names are answered with 400 instead of being ignored.
+    /// Undocumented body keys are refused with 400 instead of being ignored.
     pub reject_unknown_fields: bool,
     /// EXPIRED, FAILED and REVOKED accounts keep their alias from others until they are deleted or it is cleared.
     pub dead_rows_hold_alias: bool,
@@ -297,15 +270,15 @@ pub struct Assumptions {
     pub enable_revives_dead: bool,
     /// The HTTP status of error 1810, execute without a matching account: 404 or 400, both have been seen.
     pub no_account_status: u16,
-    /// Execute on INACTIVE, FAILED and REVOKED accounts is answered with 422; otherwise as if there were no account.
+    /// Execute on INACTIVE, FAILED and REVOKED accounts is refused with 422; otherwise as if there were no account.
     pub dead_execute_unprocessable: bool,
     /// Proxy execution on v3.1 refuses default project keys.
     pub proxy_needs_scoped_key: bool,
-    /// Items on a page if the call does not say.
+    /// Items on a page if the request has no limit.
     pub default_page_size: usize,
-    /// Most accounts on a page; asking for more is answered with 400.
+    /// The maximum number of accounts on a page; a larger limit is refused with 400.
     pub max_account_page: usize,
-    /// Most items on a page of any list, whatever the call asks for; absent: no such cap.
+    /// The maximum number of items on a page of any list, whatever limit the request has; absent: no such cap.
     pub page_cap: Option<usize>,
 }
 
@@ -353,58 +326,5 @@ impl Assumptions {
             _ => return Err(format!("there is no assumption `{name}`")),
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_read_with_and_without_scopes() {
-        let plain: ApiKey = "ak_1".parse().unwrap();
-        assert!(plain.scopes.allow(Area::ProxyExecute, Access::Write));
-        let scoped: ApiKey = "ak_2=connected_accounts:write,tools:read".parse().unwrap();
-        assert!(scoped.scopes.allow(Area::ConnectedAccounts, Access::Write));
-        assert!(scoped.scopes.allow(Area::Tools, Access::Read));
-        assert!(!scoped.scopes.allow(Area::Tools, Access::Write));
-        assert!(!scoped.scopes.allow(Area::Toolkits, Access::Read));
-        for bad in ["", "a b", "ak=tools", "ak=nothing:read", "ak=tools:all"] {
-            assert!(bad.parse::<ApiKey>().is_err(), "{bad:?}");
-        }
-        assert!(!format!("{scoped:?}").contains("ak_2"), "keys stay out of Debug");
-    }
-
-    #[test]
-    fn seeds_are_read_with_and_without_id() {
-        assert_eq!("reddit".parse(), Ok(SeedAuthConfig::managed("reddit")));
-        let named: SeedAuthConfig = "ac_main=slack".parse().unwrap();
-        assert_eq!(
-            (named.id.as_deref(), named.toolkit.as_str()),
-            (Some("ac_main"), "slack")
-        );
-        assert!("main=slack".parse::<SeedAuthConfig>().is_err());
-        assert!("".parse::<SeedAuthConfig>().is_err());
-    }
-
-    #[test]
-    fn assumptions_are_set_by_name() {
-        let mut assumptions = Assumptions::default();
-        assumptions.set("enable-revives-dead=true").unwrap();
-        assumptions.set("no-account-status=400").unwrap();
-        assert!(assumptions.enable_revives_dead);
-        assumptions.set("page-cap=2").unwrap();
-        assert_eq!(assumptions.page_cap, Some(2));
-        assumptions.set("page-cap=0").unwrap();
-        assert_eq!(assumptions.page_cap, None);
-        assert_eq!(assumptions.no_account_status, 400);
-        for bad in [
-            "nonsense=1",
-            "enable-revives-dead",
-            "enable-revives-dead=maybe",
-            "no-account-status=500",
-        ] {
-            assert!(assumptions.set(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What all parts of a running simulator share.
+//! The state that all parts of a running simulator share.
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
@@ -35,7 +35,7 @@ pub(crate) struct Core {
     pub(crate) public_url: String,
     pub(crate) faults: Faults,
     pub(crate) calls: CallLog,
-    /// Becomes true when the simulator ends; whatever hangs then lets go.
+    /// Becomes true when the simulator ends, which also ends hanging requests.
     pub(crate) ending: watch::Sender<bool>,
     /// Moves with every change to any account.
     pub(crate) changed: watch::Sender<u64>,
@@ -137,24 +137,22 @@ impl Core {
         Ok(id)
     }
 
-    /// Adds that many auth configs to every project, for the toolkits that need one in turn. Returns their ids.
-    pub(crate) fn seed_many(&self, count: usize) -> Result<Vec<String>, Error> {
+    /// Adds that many auth configs to every project, for the toolkits that need one in turn.
+    fn seed_many(&self, count: usize) -> Result<(), Error> {
         let mut toolkits = self.catalogue.toolkits();
         toolkits.retain(|toolkit| !toolkit.no_auth());
         let before = lock(&self.projects)
             .first()
             .map_or(0, |project| project.auth_configs.count());
-        let seeds = toolkits.iter().cycle().zip(before + 1..).take(count);
-        seeds
-            .map(|(toolkit, number)| {
-                self.seed(&SeedAuthConfig {
-                    id: Some(format!("ac_{}_{number}", toolkit.slug)),
-                    name: Some(format!("{} {number}", toolkit.slug)),
-                    managed: !toolkit.composio_managed_auth_schemes.is_empty(),
-                    ..SeedAuthConfig::managed(&toolkit.slug)
-                })
-            })
-            .collect()
+        for (toolkit, number) in toolkits.iter().cycle().zip(before + 1..).take(count) {
+            self.seed(&SeedAuthConfig {
+                id: Some(format!("ac_{}_{number}", toolkit.slug)),
+                name: Some(format!("{} {number}", toolkit.slug)),
+                managed: !toolkit.composio_managed_auth_schemes.is_empty(),
+                ..SeedAuthConfig::managed(&toolkit.slug)
+            })?;
+        }
+        Ok(())
     }
 
     pub(crate) fn key(&self, key: &str) -> Option<&Key> {
@@ -201,7 +199,7 @@ impl Core {
         work: impl FnOnce(&mut Project, Timestamp) -> T,
     ) -> T {
         let before = project.accounts.revision();
-        project.accounts.settle(now);
+        project.accounts.expire_overdue(now);
         let result = work(project, now);
         if project.accounts.revision() != before {
             self.changed.send_modify(|revision| *revision += 1);

@@ -1,8 +1,8 @@
 //! A faithful Composio for development and tests.
 //!
 //! The simulator serves Composio's HTTP API (`/api/v3` and `/api/v3.1`), a hosted page where a person completes a
-//! link, and a control API (`/_sim`) that moves the clock, plays people and providers, injects faults and shows every
-//! call. It needs no network and keeps everything in memory.
+//! link, and a control API (`/_sim`) that moves the clock, acts for people and providers, injects faults and shows
+//! every call. It needs no network and keeps everything in memory.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -10,7 +10,7 @@
 //! use composio_sim::{Config, Fault, Rule, Simulator};
 //!
 //! let simulator = Simulator::start(Config::default()).await?;
-//! // The next link is made, but its answer gets lost.
+//! // The next link is created, but its response gets lost.
 //! simulator.inject(Rule::new(Fault::DropAfterCommit).on("POST", "/connected_accounts/link"));
 //! assert!(simulator.url().starts_with("http://127.0.0.1:"));
 //! simulator.stop().await;
@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod auto_consent;
 mod calls;
 mod catalogue;
 mod clock;
@@ -28,7 +29,6 @@ mod faults;
 mod http;
 mod ids;
 mod limiter;
-mod person;
 mod provider;
 mod server;
 mod simulator;
@@ -36,8 +36,7 @@ mod state;
 
 pub use calls::{Call, Stats};
 pub use catalogue::{
-    CatalogueError, GIANT_TOOLKIT, GeneratedCatalogue, HUGE_TOOL, HUGE_TOOL_TOOLKIT, NewToolkit, Release,
-    Released, Touch,
+    CatalogueError, GIANT_TOOLKIT, GeneratedCatalogue, HUGE_TOOL, HUGE_TOOL_TOOLKIT, Release, Released, Touch,
 };
 pub use clock::Clock;
 pub use config::{
@@ -49,16 +48,12 @@ pub use provider::ProviderMode;
 pub use simulator::{Error, Simulator, TimedOut};
 pub use state::{
     account::{AccountType, Transition},
-    lifecycle::{
-        AccountStatus, LINK_LIFETIME, REASON_BY_USER, REASON_CALLBACK_FAILED, REASON_CONFIG_DISABLED,
-        REASON_LINK_EXPIRED, REASON_REFRESH_FAILED, REASON_REVOKED_BY_ADMIN, REASON_REVOKED_BY_CALL,
-        REASON_REVOKED_BY_DELETE, Refusal,
-    },
+    lifecycle::{AccountStatus, Refusal},
 };
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks, also after a panic elsewhere: every change under these locks leaves consistent data behind each step.
+/// Locks, also after a panic elsewhere: the data behind these locks is consistent after every step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

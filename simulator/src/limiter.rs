@@ -14,7 +14,7 @@ pub(crate) struct FixedWindow {
     used: u32,
 }
 
-/// What the limiter says about a request.
+/// The limiter's decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quota {
     pub(crate) limit: u32,
@@ -62,52 +62,5 @@ impl FixedWindow {
             remaining: self.limit.saturating_sub(self.used),
             retry_after: None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(millis: i64) -> Timestamp {
-        Timestamp::from_millisecond(millis).unwrap()
-    }
-
-    #[test]
-    fn the_limit_holds_inside_a_window_and_starts_over_in_the_next() {
-        let mut window = FixedWindow::new(2);
-        let table = [
-            (0, 1, None),
-            (10_500, 0, None),
-            (10_500, 0, Some(50)),
-            (59_001, 0, Some(1)),
-            (59_999, 0, Some(1)),
-            (60_000, 1, None),
-            (119_999, 0, None),
-            (119_999, 0, Some(1)),
-            (600_000, 1, None),
-        ];
-        for (millis, remaining, retry_after) in table {
-            let quota = window.admit(at(millis));
-            assert_eq!(
-                quota,
-                Quota {
-                    limit: 2,
-                    remaining,
-                    retry_after
-                },
-                "at {millis} ms"
-            );
-        }
-    }
-
-    #[test]
-    fn peeking_counts_nothing() {
-        let mut window = FixedWindow::new(1);
-        for _ in 0..5 {
-            assert_eq!(window.peek(at(0)).remaining, 1);
-        }
-        assert_eq!(window.admit(at(0)).retry_after, None);
-        assert!(window.admit(at(0)).retry_after.is_some());
     }
 }

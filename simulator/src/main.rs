@@ -1,4 +1,4 @@
-//! The simulator as a program. The first line on stdout is its URL; everything else it says goes to stderr.
+//! The simulator as a program. The first line on stdout is its URL; logs go to stderr.
 
 #![expect(
     clippy::doc_markdown,
@@ -87,7 +87,7 @@ struct Options {
     #[arg(long, env = "COMPOSIO_SIM_GIANTS")]
     giants: bool,
 
-    /// Let somebody in the background open and complete every link this long after it was made, such as 5s.
+    /// Open and complete every link in the background this long after it was made, such as 5s.
     #[arg(long, env = "COMPOSIO_SIM_AUTO_CONSENT", value_name = "DURATION", value_parser = duration)]
     auto_consent: Option<Duration>,
 
@@ -144,7 +144,7 @@ async fn main() -> anyhow::Result<()> {
     if !options.listen.ip().is_loopback() {
         tracing::warn!("the control API asks for no key and is reachable from other machines");
     }
-    // Before the URL is printed: whoever reads it may stop the simulator at once.
+    // Before the URL is printed, because its reader may stop the simulator at once.
     let stop_requested = stop_requested().context("cannot listen for signals")?;
     let simulator = Simulator::start(Config {
         listen: options.listen,

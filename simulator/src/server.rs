@@ -1,5 +1,5 @@
-//! The HTTP server. Its own accept loop, because a fault may close a connection without answering, which the usual
-//! one cannot do.
+//! The HTTP server. It has its own accept loop, because a fault may close a connection without a response, which axum's
+//! does not support.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -14,17 +14,17 @@ use tower::ServiceExt as _;
 
 use crate::{core::Core, http::Hangup};
 
-/// How long requests in hand may take once the simulator ends.
+/// How long running requests may take once the simulator ends.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Serves until the simulator ends; then finishes what is in hand.
+/// Serves until the simulator ends; then finishes the running requests.
 pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener, router: Router) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(converse(Arc::clone(&core), stream, router.clone()));
+                    connections.spawn(serve_connection(Arc::clone(&core), stream, router.clone()));
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: give connections time to end instead of spinning.
@@ -40,8 +40,8 @@ pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener, router: Router
     while connections.join_next().await.is_some() {}
 }
 
-async fn converse(core: Arc<Core>, stream: TcpStream, router: Router) {
-    // Small answers must not wait for acknowledgements; without it they are only slower.
+async fn serve_connection(core: Arc<Core>, stream: TcpStream, router: Router) {
+    // Small responses must not wait for acknowledgements; if this fails they are only slower.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
@@ -51,7 +51,7 @@ async fn converse(core: Arc<Core>, stream: TcpStream, router: Router) {
                 Err(never) => match never {},
             };
             if response.extensions().get::<Hangup>().is_some() {
-                // An error of the service makes hyper close the connection without a word.
+                // An error of the service makes hyper close the connection without a response.
                 return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
             }
             Ok(response)
@@ -62,7 +62,7 @@ async fn converse(core: Arc<Core>, stream: TcpStream, router: Router) {
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
-        // Errors are clients that went away and faults that were asked for.
+        // Errors come from clients that disconnect and from injected faults.
         _ = connection.as_mut() => {}
         () = core.ended() => {
             connection.as_mut().graceful_shutdown();

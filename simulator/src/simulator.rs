@@ -5,14 +5,15 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
+    auto_consent,
     calls::{Call, Stats},
-    catalogue::{CatalogueError, NewToolkit, Release, Released, Touch},
+    catalogue::{CatalogueError, Release, Released, Touch},
     clock::Clock,
-    config::{Config, SeedAuthConfig},
-    control::{AccountSnapshot, Deed, DeedError},
+    config::Config,
+    control::{AccountAction, AccountSnapshot, DeedError},
     core::Core,
     faults::{Rule, RuleState},
-    http, person,
+    http,
     provider::ProviderMode,
     server,
 };
@@ -28,7 +29,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// No API key is configured, so nobody could call.
+    /// No API key is configured, so every request would be refused.
     #[error("at least one API key is needed")]
     NoKeys,
     /// Keys of one project name different organizations.
@@ -55,7 +56,6 @@ pub struct TimedOut(pub Duration);
 /// A running simulator. It ends when dropped.
 pub struct Simulator {
     core: Arc<Core>,
-    address: SocketAddr,
     server: JoinHandle<()>,
 }
 
@@ -82,16 +82,12 @@ impl Simulator {
         );
         let auto_consent = config.auto_consent;
         let core = Arc::new(Core::new(config, public_url)?);
-        if let Some(patience) = auto_consent {
-            tokio::spawn(person::consent_to_everything(Arc::clone(&core), patience));
+        if let Some(delay) = auto_consent {
+            tokio::spawn(auto_consent::run(Arc::clone(&core), delay));
         }
         let router = http::router(&core);
         let server = tokio::spawn(server::serve(Arc::clone(&core), listener, router));
-        Ok(Self {
-            core,
-            address,
-            server,
-        })
+        Ok(Self { core, server })
     }
 
     /// Where it is reached, without a slash at the end: the base URL for clients.
@@ -99,17 +95,12 @@ impl Simulator {
         &self.core.public_url
     }
 
-    /// The address it listens on.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Its time.
     pub fn clock(&self) -> &Clock {
         &self.core.clock
     }
 
-    /// Ends it: refuses new connections, answers what is in hand, closes what hangs.
+    /// Ends it: refuses new connections, finishes running requests, closes hanging ones.
     pub async fn stop(mut self) {
         self.core.ending.send_replace(true);
         // A server that panicked has ended as well.
@@ -126,47 +117,27 @@ impl Simulator {
         self.core.snapshot(id)
     }
 
-    /// Adds an auth config to every project. Returns its id.
-    pub fn seed(&self, auth_config: &SeedAuthConfig) -> Result<String, Error> {
-        self.core.seed(auth_config)
-    }
-
-    /// Adds that many auth configs to every project, for the toolkits that need one in turn. Returns their ids.
-    pub fn seed_many(&self, count: usize) -> Result<Vec<String>, Error> {
-        self.core.seed_many(count)
-    }
-
-    /// Makes a new latest version of a toolkit. Earlier versions stay as they are, for whoever pins them.
+    /// Makes a new latest version of a toolkit. Earlier versions stay as they are, for clients that pin them.
     pub fn release_toolkit(&self, slug: &str, release: &Release) -> Result<Released, CatalogueError> {
         self.core.catalogue.release(slug, release, self.core.clock.now())
     }
 
-    /// Moves a toolkit's update time, and changes its description if told so, without a new version.
+    /// Moves a toolkit's update time and optionally changes its description, without a new version.
     pub fn touch_toolkit(&self, slug: &str, touch: &Touch) -> Result<(), CatalogueError> {
         let touched = self.core.catalogue.touch(slug, touch, self.core.clock.now());
         touched.map(drop)
     }
 
-    /// Adds a toolkit with generated tools behind the others.
-    pub fn add_toolkit(&self, new: &NewToolkit) -> Result<(), CatalogueError> {
-        self.core.catalogue.add(new, self.core.clock.now()).map(drop)
-    }
-
-    /// Takes a toolkit out of the catalogue. Its auth configs and accounts stay.
-    pub fn remove_toolkit(&self, slug: &str) -> Result<(), CatalogueError> {
-        self.core.catalogue.remove(slug)
-    }
-
     /// A person opens the account's hosted page.
     pub fn open(&self, id: &str) -> Result<AccountSnapshot, DeedError> {
-        self.core.act(id, Deed::Open)
+        self.core.act(id, AccountAction::Open)
     }
 
     /// A person agrees, as `username` at the provider or under a name made from the user id.
     pub fn consent(&self, id: &str, username: Option<&str>) -> Result<AccountSnapshot, DeedError> {
         self.core.act(
             id,
-            Deed::Consent {
+            AccountAction::Consent {
                 username: username.map(str::to_owned),
             },
         )
@@ -174,22 +145,17 @@ impl Simulator {
 
     /// A person declines.
     pub fn deny(&self, id: &str) -> Result<AccountSnapshot, DeedError> {
-        self.core.act(id, Deed::Deny)
+        self.core.act(id, AccountAction::Deny)
     }
 
     /// The link runs out, or the credential can no longer be refreshed, whichever the account's status makes of it.
     pub fn expire(&self, id: &str) -> Result<AccountSnapshot, DeedError> {
-        self.core.act(id, Deed::Expire)
+        self.core.act(id, AccountAction::Expire)
     }
 
-    /// An administrator revokes the tokens through Composio.
-    pub fn revoke(&self, id: &str) -> Result<AccountSnapshot, DeedError> {
-        self.core.act(id, Deed::Revoke)
-    }
-
-    /// Somebody switches the account off.
+    /// The account is switched off.
     pub fn disable(&self, id: &str) -> Result<AccountSnapshot, DeedError> {
-        self.core.act(id, Deed::Disable)
+        self.core.act(id, AccountAction::Disable)
     }
 
     /// Sets how the provider treats an account.
@@ -207,12 +173,12 @@ impl Simulator {
         self.core.faults.list()
     }
 
-    /// Lets the calls that hang at a rule go on. `false` if there is no such rule.
+    /// Releases the requests that hang at a rule. `false` if there is no such rule.
     pub fn release(&self, rule: &str) -> bool {
         self.core.faults.release(rule)
     }
 
-    /// Removes every fault rule and lets go of what hangs at them.
+    /// Removes every fault rule and releases the requests that hang at them.
     pub fn clear_faults(&self) {
         self.core.faults.clear();
     }

@@ -1,11 +1,11 @@
-//! A tool. What it takes and gives is written down in the built-in catalogue and made up on demand elsewhere.
+//! A tool. Its schemas come from the built-in catalogue or are generated on demand.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    schema::{Recipe, summary},
+    schema::{SchemaSource, summary},
     toolkit::{Toolkit, Version},
 };
 
@@ -18,17 +18,17 @@ pub(crate) struct Tool {
     pub(crate) scopes: Vec<String>,
     pub(crate) deprecated: bool,
     content: Content,
-    /// What releases said about it since, last one wins.
+    /// The addition to the description by the last release that changed it.
     note: Option<String>,
     /// Required inputs that releases added.
-    demands: Vec<String>,
+    added_inputs: Vec<String>,
 }
 
 /// Where description and schemas come from.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     Given { description: String, input: Input },
-    Generated(Recipe),
+    Generated(SchemaSource),
 }
 
 /// What a tool takes.
@@ -56,14 +56,14 @@ impl Tool {
             deprecated,
             content,
             note: None,
-            demands: Vec::new(),
+            added_inputs: Vec::new(),
         }
     }
 
     pub(crate) fn description(&self) -> Cow<'_, str> {
         let description = match &self.content {
             Content::Given { description, .. } => Cow::Borrowed(description.as_str()),
-            Content::Generated(recipe) => Cow::Owned(recipe.description(&self.name)),
+            Content::Generated(source) => Cow::Owned(source.description(&self.name)),
         };
         match &self.note {
             Some(note) => Cow::Owned(format!("{description} {note}")),
@@ -74,13 +74,13 @@ impl Tool {
     pub(crate) fn input(&self) -> Cow<'_, Input> {
         let input = match &self.content {
             Content::Given { input, .. } => Cow::Borrowed(input),
-            Content::Generated(recipe) => Cow::Owned(recipe.input()),
+            Content::Generated(source) => Cow::Owned(source.input()),
         };
-        if self.demands.is_empty() {
+        if self.added_inputs.is_empty() {
             return input;
         }
         let mut input = input.into_owned();
-        for name in &self.demands {
+        for name in &self.added_inputs {
             let schema = json!({"type": "string", "description": "Needed since the tool was revised."});
             input.properties.insert(name.clone(), schema);
             input.required.push(name.clone());
@@ -89,7 +89,7 @@ impl Tool {
     }
 
     /// The same tool with another description, which ends with `note`.
-    pub(super) fn noted(&self, note: String) -> Self {
+    pub(super) fn with_note(&self, note: String) -> Self {
         Self {
             note: Some(note),
             ..self.clone()
@@ -97,9 +97,9 @@ impl Tool {
     }
 
     /// The same tool with one more required input.
-    pub(super) fn demanding(&self, name: String) -> Self {
+    pub(super) fn with_required_input(&self, name: String) -> Self {
         let mut tool = self.clone();
-        tool.demands.push(name);
+        tool.added_inputs.push(name);
         tool
     }
 
@@ -160,7 +160,7 @@ impl Tool {
             Content::Given { .. } => {
                 json!({"type": "object", "description": "What the tool returned.", "additionalProperties": true})
             }
-            Content::Generated(recipe) => recipe.output_data(),
+            Content::Generated(source) => source.output_data(),
         };
         schema
     }
@@ -174,15 +174,4 @@ fn pascal_case(slug: &str) -> String {
             text.push_str(&rest.to_lowercase());
             text
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schema_titles_come_from_slugs() {
-        assert_eq!(pascal_case("REDDIT_GET_R_TOP"), "RedditGetRTop");
-        assert_eq!(pascal_case("A__B"), "AB");
-    }
 }

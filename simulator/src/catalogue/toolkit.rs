@@ -12,7 +12,7 @@ use crate::{clock::iso, ids};
 /// The frozen initial version of every toolkit, and the default of `/api/v3`.
 pub(crate) const INITIAL_VERSION: &str = "00000000_00";
 
-/// A toolkit at one moment. What changes it makes a new one, so that nobody sees half of a change.
+/// A toolkit at one moment. Every change makes a new value, so that no request sees half of a change.
 #[derive(Clone, Debug)]
 pub(crate) struct Toolkit {
     pub(crate) slug: String,
@@ -208,7 +208,7 @@ impl Toolkit {
         })
     }
 
-    /// The UUID of the retired API generation, which some answers still carry.
+    /// The UUID of the retired API generation, which some responses still contain.
     fn legacy_id(&self) -> String {
         let name = ids::hex(self.slug.as_bytes());
         let padded = format!("{name:0<12.12}");

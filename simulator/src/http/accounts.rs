@@ -8,9 +8,10 @@ use axum::{
     extract::{Path, RawQuery, State},
 };
 use serde_json::{Map, Value, json};
+use strum::VariantNames as _;
 
 use super::{
-    Answer, Caller,
+    ApiResult, Caller,
     accounts_view::{Detail, ListItem, is_redirect_scheme},
     errors::ApiError,
     ok,
@@ -48,7 +49,7 @@ pub(super) async fn list(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     RawQuery(raw): RawQuery,
-) -> Answer {
+) -> ApiResult {
     let mut query = Query::parse(raw.as_deref());
     let page = Page::read(
         &mut query,
@@ -56,8 +57,8 @@ pub(super) async fn list(
         core.assumptions.max_account_page,
     )
     .capped(core.assumptions.page_cap);
-    let statuses = query.choices("statuses", &AccountStatus::ALL.map(AccountStatus::as_str));
-    let order_by = query.choice("order_by", &["created_at", "updated_at"]);
+    let statuses = query.choices("statuses", AccountStatus::VARIANTS);
+    let order_by = query.choice("order_by", OrderBy::VARIANTS);
     let direction = query.choice("order_direction", &["asc", "desc"]);
     let account_type = query.choice("account_type", &["PRIVATE", "SHARED", "ALL"]);
     let filter = AccountFilter {
@@ -69,20 +70,13 @@ pub(super) async fn list(
             .map(|slug| slug.to_lowercase())
             .collect(),
         auth_config_ids: query.list("auth_config_ids"),
-        statuses: statuses
-            .iter()
-            .filter_map(|status| AccountStatus::parse(status))
-            .collect(),
+        statuses: statuses.iter().filter_map(|status| status.parse().ok()).collect(),
         account_type: match account_type.as_deref() {
             Some("ALL") => None,
             Some("SHARED") => Some(AccountType::Shared),
             _ => Some(AccountType::Private),
         },
-        order_by: if order_by.as_deref() == Some("updated_at") {
-            OrderBy::UpdatedAt
-        } else {
-            OrderBy::CreatedAt
-        },
+        order_by: order_by.and_then(|name| name.parse().ok()).unwrap_or_default(),
         ascending: direction.as_deref() == Some("asc"),
     };
     query.finish()?;
@@ -101,7 +95,7 @@ pub(super) async fn retrieve(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Answer {
+) -> ApiResult {
     core.project(caller.project, |project, _| {
         let account = project.accounts.get(find(project, &id)?);
         let toolkit = core.catalogue.toolkit(&account.toolkit);
@@ -118,18 +112,18 @@ pub(super) async fn delete(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     RawQuery(raw): RawQuery,
-) -> Answer {
+) -> ApiResult {
     let mut query = Query::parse(raw.as_deref());
     let revoke = query.boolean("revoke_on_delete").unwrap_or_default();
     query.finish()?;
     core.project(caller.project, |project, now| {
         let row = find(project, &id)?;
         project.accounts.delete(row, revoke, now);
-        let mut answer = json!({"success": true});
+        let mut response = json!({"success": true});
         if revoke {
-            answer["revoke_job_id"] = json!(ids::uuid());
+            response["revoke_job_id"] = json!(ids::uuid());
         }
-        ok(answer)
+        ok(response)
     })
 }
 
@@ -139,7 +133,7 @@ pub(super) async fn set_status(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     let mut payload = Payload::parse(&body, &["enabled"], &core.assumptions)?;
     let enabled = payload.required_boolean("enabled");
     payload.finish()?;
@@ -165,7 +159,7 @@ pub(super) async fn revoke(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Answer {
+) -> ApiResult {
     core.project(caller.project, |project, now| {
         let row = find(project, &id)?;
         let before = project.accounts.get(row);
@@ -199,7 +193,7 @@ pub(super) async fn update(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     let mut payload = Payload::parse(&body, &["alias", "connection", "experimental"], &core.assumptions)?;
     let alias = payload.string("alias");
     let credentials = credentials(&mut payload);
@@ -250,15 +244,16 @@ fn credentials(payload: &mut Payload) -> Option<Map<String, Value>> {
     Some(val)
 }
 
-/// Who may use an account, as creates and updates say it.
+/// The sharing of an account in a create or update request.
 pub(super) struct Sharing {
     pub(super) account_type: AccountType,
     pub(super) acl: Option<Value>,
 }
 
-/// Reads `experimental`; `None` if it says nothing.
+/// Reads `experimental`; `None` if it has no account type.
 pub(super) fn sharing(payload: &mut Payload) -> Result<Option<Sharing>, ApiError> {
-    let account_type = payload.choice("experimental.account_type", &["PRIVATE", "SHARED"]);
+    let account_type = payload.choice("experimental.account_type", AccountType::VARIANTS);
+    let account_type: Option<AccountType> = account_type.and_then(|name| name.parse().ok());
     let acl = payload.object("experimental.acl_config_for_shared");
     let everyone = payload.boolean("experimental.acl_config_for_shared.allow_all_users");
     let mut lists = Vec::new();
@@ -273,15 +268,15 @@ pub(super) fn sharing(payload: &mut Payload) -> Result<Option<Sharing>, ApiError
         }
         lists.push((list, users));
     }
-    let shared = account_type.as_deref() == Some("SHARED");
+    let shared = account_type == Some(AccountType::Shared);
     if acl.is_some() && !shared {
         return Err(ApiError::account_bad_request(
             "acl_config_for_shared is only valid on SHARED connections",
         ));
     }
-    if account_type.is_none() {
+    let Some(account_type) = account_type else {
         return Ok(None);
-    }
+    };
     let mut rendered = Map::new();
     rendered.insert("allow_all_users".to_owned(), json!(everyone.unwrap_or_default()));
     rendered.extend(
@@ -290,11 +285,7 @@ pub(super) fn sharing(payload: &mut Payload) -> Result<Option<Sharing>, ApiError
             .map(|(list, users)| (list.to_owned(), json!(users))),
     );
     Ok(Some(Sharing {
-        account_type: if shared {
-            AccountType::Shared
-        } else {
-            AccountType::Private
-        },
+        account_type,
         acl: shared.then_some(Value::Object(rendered)),
     }))
 }

@@ -1,4 +1,4 @@
-//! Connected accounts as the wire has them.
+//! Connected accounts as JSON.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -157,7 +157,7 @@ fn state_val(account: &Account) -> Map<String, Value> {
     let redirect = is_redirect_scheme(&account.auth_scheme);
     match lifecycle.status {
         AccountStatus::Initiated => {
-            // The provider's page, which holds nothing a stranger could use; the hosted link is told once, on creation.
+            // The provider's page without a usable state; the hosted link is shown only in the create response.
             let page = format!(
                 "https://auth.{}.invalid/authorize?state=REDACTED",
                 account.toolkit

@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answer, Caller, accounts_view::masked, created, errors::ApiError, ok, paging::Page, payload::Payload,
+    ApiResult, Caller, accounts_view::masked, created, errors::ApiError, ok, paging::Page, payload::Payload,
     query::Query,
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(super) async fn list(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     RawQuery(raw): RawQuery,
-) -> Answer {
+) -> ApiResult {
     let mut query = Query::parse(raw.as_deref());
     let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE)
         .capped(core.assumptions.page_cap);
@@ -83,7 +83,7 @@ pub(super) async fn retrieve(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Answer {
+) -> ApiResult {
     core.project(caller.project, |project, _| {
         let config = project
             .auth_configs
@@ -98,7 +98,7 @@ pub(super) async fn create(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     let mut payload = Payload::parse(&body, &["toolkit", "auth_config"], &core.assumptions)?;
     payload.required_object("toolkit");
     let slug = payload.required_string("toolkit.slug");
@@ -173,7 +173,7 @@ pub(super) async fn update(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     let known = [
         "type",
         "name",
@@ -220,7 +220,7 @@ pub(super) async fn update(
                 config.for_tool_router = enabled;
             }
         });
-        answer_change(found, &id, "Auth config updated successfully")
+        change_response(found, &id, "Auth config updated successfully")
     })
 }
 
@@ -229,7 +229,7 @@ pub(super) async fn set_status(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     Path((id, status)): Path<(String, String)>,
-) -> Answer {
+) -> ApiResult {
     let enabled = match status.as_str() {
         "ENABLED" => true,
         "DISABLED" => false,
@@ -244,7 +244,7 @@ pub(super) async fn set_status(
         let found = project
             .auth_configs
             .update(&id, now, |config| config.enabled = enabled);
-        answer_change(found, &id, "Auth config status updated successfully")
+        change_response(found, &id, "Auth config status updated successfully")
     })
 }
 
@@ -254,7 +254,7 @@ pub(super) async fn delete(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     RawQuery(raw): RawQuery,
-) -> Answer {
+) -> ApiResult {
     let mut query = Query::parse(raw.as_deref());
     let revoke = query.boolean("revoke_on_delete").unwrap_or_default();
     query.finish()?;
@@ -265,7 +265,7 @@ pub(super) async fn delete(
         {
             return Err(ApiError::auth_config_not_found(&id));
         }
-        let mut answer = json!({"success": true, "message": "Auth config deleted successfully"});
+        let mut response = json!({"success": true, "message": "Auth config deleted successfully"});
         if revoke {
             let accounts = &mut project.accounts;
             let rows: Vec<Row> = accounts
@@ -282,13 +282,13 @@ pub(super) async fn delete(
                     now,
                 );
             }
-            answer["revoke_job_id"] = json!(ids::uuid());
+            response["revoke_job_id"] = json!(ids::uuid());
         }
-        ok(answer)
+        ok(response)
     })
 }
 
-fn answer_change(found: bool, id: &str, message: &str) -> Answer {
+fn change_response(found: bool, id: &str, message: &str) -> ApiResult {
     if found {
         ok(json!({"success": true, "message": message}))
     } else {

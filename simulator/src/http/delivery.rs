@@ -1,4 +1,4 @@
-//! What came of handing a request to its handler, and the ways an answer can be spoilt on its way back.
+//! The outcome of passing a request to its handler, and the faults applied to the response.
 
 use axum::{
     body::{Body, Bytes},
@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::Value;
 
-/// One delivery of the request to its handler, or the reason it did not get there.
+/// The response of a handler, or the refusal of a request that did not reach one.
 pub(super) struct Delivery {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -26,9 +26,9 @@ impl Delivery {
 
     pub(super) fn rewritten(mut self, change: impl FnOnce(Value) -> Value) -> Self {
         if self.status.is_success()
-            && let Ok(answer) = serde_json::from_slice(&self.body)
+            && let Ok(response) = serde_json::from_slice(&self.body)
         {
-            self.body = Bytes::from(change(answer).to_string());
+            self.body = Bytes::from(change(response).to_string());
         }
         self
     }
@@ -52,8 +52,8 @@ impl Delivery {
     }
 }
 
-/// An answer that did not come from Composio: no request id, no rate-limit headers.
-pub(super) fn gateway_answer(status: u16, body: Option<&str>, content_type: Option<&str>) -> Response {
+/// A response of a gateway in between: it has no request id and no rate-limit headers.
+pub(super) fn gateway_response(status: u16, body: Option<&str>, content_type: Option<&str>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let page = || {
         let title = format!(

@@ -1,6 +1,6 @@
 //! Composio's error envelope, and the code and slug pairs it is known to use.
 //!
-//! Pairs that nobody has documented or observed follow the pattern of the known ones: `10` + status and `HTTP_` + the
+//! Pairs that are neither documented nor observed follow the pattern of the known ones: `10` + status and `HTTP_` + the
 //! status' name.
 
 use std::borrow::Cow;
@@ -11,7 +11,11 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{ids, state::lifecycle::Refusal};
+use crate::{
+    config::{Access, Area},
+    ids,
+    state::lifecycle::{AccountStatus, Refusal},
+};
 
 /// A refusal by the API. It becomes JSON once the request's id is known.
 #[derive(Clone, Debug)]
@@ -64,7 +68,8 @@ impl ApiError {
             .fix("Check the API key and try again.")
     }
 
-    pub(crate) fn missing_scope(area: &str, access: &str) -> Self {
+    pub(crate) fn missing_scope(area: Area, access: Access) -> Self {
+        let (area, access): (&str, &str) = (area.into(), access.into());
         let message = format!("This route requires {area} {access} access.");
         Self::new(
             StatusCode::FORBIDDEN,
@@ -124,7 +129,7 @@ impl ApiError {
         )
     }
 
-    /// What a fault has Composio say: a status that is an error, with the code and slug such a status has.
+    /// The error a fault asks for, with the code and slug that belong to its status.
     pub(crate) fn injected(status: u16, message: Option<&str>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let name = status.canonical_reason().unwrap_or("Error");
@@ -271,7 +276,7 @@ impl ApiError {
         .fix("Reconnect the account.")
     }
 
-    pub(crate) fn account_unusable(id: &str, status: &str) -> Self {
+    pub(crate) fn account_unusable(id: &str, status: AccountStatus) -> Self {
         let message = format!("Connected account {id} is in {status} state; tools need an ACTIVE account");
         Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -286,7 +291,7 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, 10400, slug, message)
     }
 
-    /// As the wire has it.
+    /// The response body.
     pub(crate) fn render(&self, request_id: &str) -> Value {
         let mut error = json!({
             "message": self.message,

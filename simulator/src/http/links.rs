@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answer, Caller,
+    ApiResult, Caller,
     accounts::{Sharing, sharing},
     accounts_view::{experimental, is_redirect_scheme},
     created,
@@ -30,7 +30,7 @@ pub(super) async fn create(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     let known = [
         "auth_config_id",
         "user_id",
@@ -60,25 +60,25 @@ pub(super) async fn create(
         let (Some(token), Some(deadline)) = (&account.link_token, account.lifecycle.deadline) else {
             return Err(ApiError::internal());
         };
-        let mut answer = json!({
+        let mut response = json!({
             "connected_account_id": account.id,
             "link_token": token,
             "redirect_url": core.link_url(token),
             "expires_at": iso(deadline),
         });
         if shared {
-            answer["experimental"] = experimental(account);
+            response["experimental"] = experimental(account);
         }
-        created(answer)
+        created(response)
     })
 }
 
-/// `POST /connected_accounts`: retired for managed OAuth, still the way for secrets handed in by call.
+/// `POST /connected_accounts`: retired for managed OAuth, but still used to create accounts with a secret.
 pub(super) async fn create_legacy(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     let mut payload = Payload::parse(
         &body,
         &["auth_config", "connection", "validate_credentials"],
@@ -142,14 +142,14 @@ pub(super) async fn create_legacy(
     })
 }
 
-/// `POST /connected_accounts/{id}/refresh`: deprecated, and harmful: it demotes even a working account to INITIATED.
+/// `POST /connected_accounts/{id}/refresh`: deprecated, because it sets even a working account back to INITIATED.
 pub(super) async fn refresh(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     RawQuery(raw): RawQuery,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     let mut payload = Payload::parse(
         &body,
         &["redirect_url", "validate_credentials"],
@@ -180,7 +180,7 @@ pub(super) async fn refresh(
 
 /// `POST /connected_accounts/complete_auth`, on v3.1 alone. Sessions to redeem exist only in projects with a verifier
 /// URL, which the simulator does not have, so every well-formed call asks for an unknown one.
-pub(super) async fn complete_auth(State(core): State<Arc<Core>>, body: Bytes) -> Answer {
+pub(super) async fn complete_auth(State(core): State<Arc<Core>>, body: Bytes) -> ApiResult {
     let mut payload = Payload::parse(&body, &["session_uri", "user_id"], &core.assumptions)?;
     payload.required_string("session_uri");
     payload.required_string("user_id");

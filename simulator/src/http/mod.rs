@@ -48,7 +48,7 @@ impl ApiVersion {
     }
 }
 
-/// Who calls, as far as handlers need to know. The pipeline puts it into each request.
+/// The sender of a request, as far as handlers need to know. The pipeline adds it to each request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     /// Position of the key's project.
@@ -58,7 +58,7 @@ pub(crate) struct Caller {
     default_key: bool,
 }
 
-type Answer = Result<Response, ApiError>;
+type ApiResult = Result<Response, ApiError>;
 
 pub(crate) fn router(core: &Arc<Core>) -> Router {
     Router::new()
@@ -126,18 +126,18 @@ fn api(core: &Arc<Core>, version: ApiVersion) -> Router<Arc<Core>> {
 /// 200 with a JSON body.
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "handlers end with it, and they return answers"
+    reason = "handlers return its value, which must be a result"
 )]
-fn ok(body: impl Serialize) -> Answer {
+fn ok(body: impl Serialize) -> ApiResult {
     Ok(Json(body).into_response())
 }
 
 /// 201 with a JSON body.
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "handlers end with it, and they return answers"
+    reason = "handlers return its value, which must be a result"
 )]
-fn created(body: impl Serialize) -> Answer {
+fn created(body: impl Serialize) -> ApiResult {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 

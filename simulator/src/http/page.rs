@@ -1,7 +1,7 @@
 //! The hosted page a link leads to, where a person agrees or declines.
 //!
-//! A link is bearer-like: whoever opens it attaches their own account. So nothing here is logged, and the page asks
-//! browsers to keep its address to themselves.
+//! A link works for anyone who has it: the person who opens it connects their own account. So requests to the page are
+//! not logged, and its headers keep browsers from passing its address on.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ async fn open(State(core): State<Arc<Core>>, Path(token): Path<String>, method: 
         if let Some(gone) = gone(project.accounts.get(row)) {
             return Some(gone);
         }
-        // Link previews ask with HEAD, and are nobody.
+        // Link previews send HEAD requests; no person has opened the page then.
         if method != Method::HEAD {
             // A pending account can always be opened.
             let _ = project.accounts.apply(row, &Event::Opened, now);
@@ -75,7 +75,7 @@ async fn connect(
     Path(token): Path<String>,
     Form(form): Form<Consent>,
 ) -> Response {
-    let answer = core.find_project(|project, now| {
+    let response = core.find_project(|project, now| {
         let row = project.accounts.find_link(&token)?;
         let account = project.accounts.get(row);
         if let Some(gone) = gone(account) {
@@ -117,12 +117,12 @@ async fn connect(
             Err(_) => unknown(),
         })
     });
-    answer.unwrap_or_else(unknown)
+    response.unwrap_or_else(unknown)
 }
 
 /// The person declines.
 async fn deny(State(core): State<Arc<Core>>, Path(token): Path<String>) -> Response {
-    let answer = core.find_project(|project, now| {
+    let response = core.find_project(|project, now| {
         let row = project.accounts.find_link(&token)?;
         if let Some(gone) = gone(project.accounts.get(row)) {
             return Some(gone);
@@ -132,7 +132,7 @@ async fn deny(State(core): State<Arc<Core>>, Path(token): Path<String>) -> Respo
             Err(_) => unknown(),
         })
     });
-    answer.unwrap_or_else(unknown)
+    response.unwrap_or_else(unknown)
 }
 
 /// The name of the field a secret is stored under.
@@ -144,7 +144,7 @@ fn secret_name(scheme: &str) -> &'static str {
     }
 }
 
-/// The page that says a link leads nowhere any more, if it does not.
+/// The page for a link that no longer works; `None` for one that does.
 fn gone(account: &Account) -> Option<Response> {
     if account.is_deleted() {
         return Some(unknown());
@@ -168,7 +168,7 @@ fn unknown() -> Response {
     notice(StatusCode::GONE, "bad", "!", "This link is not valid", text)
 }
 
-/// Sends the browser back to where the link was asked for, or says how it went.
+/// Redirects to the callback, or shows the outcome where the link has none.
 fn finished(core: &Core, project: &Project, row: Row) -> Response {
     let account = project.accounts.get(row);
     let connected = account.status() == AccountStatus::Active;
@@ -213,7 +213,7 @@ fn toolkit_name(core: &Core, account: &Account) -> String {
         .map_or_else(|| account.toolkit.clone(), |toolkit| toolkit.name.clone())
 }
 
-/// The form. `refused`: what was wrong with the last try, and what was typed.
+/// The form. `refused`: the complaint about the last submission, and the username in it.
 fn consent_page(
     core: &Core,
     project: &Project,
@@ -243,7 +243,7 @@ fn consent_page(
                 r#"<label for="secret">{name} key</label>
 <input id="secret" name="secret" type="password" autocomplete="off" required>"#
             ),
-            "Any value does: the simulator talks to nobody.".to_owned(),
+            "Any value does: the simulator contacts no provider.".to_owned(),
         )
     };
     let complaint = refused.map_or_else(String::new, |(text, _)| {
@@ -334,38 +334,4 @@ fn escape(text: &str) -> String {
             }
             html
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn callbacks_keep_their_own_query() {
-        let table = [
-            (
-                "https://app/cb",
-                true,
-                "https://app/cb?status=success&connected_account_id=ca_1",
-            ),
-            (
-                "https://app/cb?next=%2Fa&x=1",
-                false,
-                "https://app/cb?next=%2Fa&x=1&status=failed&connected_account_id=ca_1",
-            ),
-            (
-                "https://app/cb#top",
-                true,
-                "https://app/cb?status=success&connected_account_id=ca_1#top",
-            ),
-        ];
-        for (url, connected, expected) in table {
-            assert_eq!(callback(url, "ca_1", connected).unwrap(), expected);
-        }
-    }
-
-    #[test]
-    fn html_is_escaped() {
-        assert_eq!(escape(r#"<b a="1">'&"#), "&lt;b a=&quot;1&quot;&gt;&#39;&amp;");
-    }
 }

@@ -14,11 +14,11 @@ pub(crate) struct Page {
     /// From 1.
     number: usize,
     limit: usize,
-    /// Rows before this page that came since the page before, as a fault has it; negative: that went.
+    /// Rows that a fault pretends were inserted before this page; negative: deleted.
     shift: isize,
 }
 
-/// What a cursor says, as base64 of JSON.
+/// The content of a cursor, which is base64 of JSON.
 #[derive(Serialize, Deserialize)]
 struct Cursor {
     page: usize,
@@ -47,7 +47,7 @@ impl Page {
         Self::new(cursor, limit, default_limit)
     }
 
-    /// The page a cursor and a limit stand for, where they come from elsewhere than a query string.
+    /// The page of a cursor and a limit that come from a body; `None`: the cursor is invalid.
     pub(crate) fn from_parts(
         cursor: Option<&str>,
         limit: Option<usize>,
@@ -70,7 +70,7 @@ impl Page {
         }
     }
 
-    /// With at most `most` items, whatever was asked for; `None`: as many as that.
+    /// The page with at most `most` items; `None`: no such cap.
     pub(crate) fn capped(self, most: Option<usize>) -> Self {
         Self {
             limit: most.map_or(self.limit, |most| self.limit.min(most)),
@@ -89,7 +89,7 @@ impl Page {
         &all[moved(start)..moved(end)]
     }
 
-    /// The list as the wire has it, of this page's items and the number of items on all pages.
+    /// The response body: this page's items and the number of items on all pages.
     pub(crate) fn envelope<T>(&self, items: Vec<T>, total: usize) -> Envelope<T> {
         let pages = total.saturating_add_signed(self.shift).div_ceil(self.limit);
         let next = (self.number < pages).then(|| {
@@ -139,116 +139,4 @@ fn encode(cursor: &Cursor) -> String {
 
 fn decode(text: &str) -> Option<Cursor> {
     serde_json::from_slice(&BASE64_STANDARD.decode(text).ok()?).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn read(raw: &str) -> (Page, bool) {
-        let mut query = Query::parse(Some(raw));
-        let page = Page::read(&mut query, 20, 100);
-        (page, query.finish().is_ok())
-    }
-
-    fn cursor(page: usize, limit: usize) -> String {
-        encode(&Cursor {
-            page,
-            limit,
-            shift: 0,
-        })
-        .replace('=', "%3D")
-        .replace('+', "%2B")
-    }
-
-    fn page(number: usize, limit: usize) -> Page {
-        Page {
-            number,
-            limit,
-            shift: 0,
-        }
-    }
-
-    #[test]
-    fn pages_are_read() {
-        let table = [
-            (String::new(), page(1, 20)),
-            ("limit=5".to_owned(), page(1, 5)),
-            (format!("cursor={}", cursor(3, 7)), page(3, 7)),
-            (format!("cursor={}&limit=9", cursor(3, 7)), page(3, 9)),
-            (format!("cursor={}", cursor(0, 0)), page(1, 1)),
-        ];
-        for (raw, expected) in table {
-            assert_eq!(read(&raw), (expected, true), "{raw}");
-        }
-        for raw in ["cursor=nonsense", "limit=0", "limit=101"] {
-            assert!(!read(raw).1, "{raw}");
-        }
-    }
-
-    #[test]
-    fn an_absurd_page_is_empty() {
-        assert_eq!(page(usize::MAX, usize::MAX).of(&[1, 2, 3]), [0; 0]);
-        assert_eq!(page(2, 5).capped(Some(2)).of(&[1, 2, 3]), [3]);
-        assert_eq!(page(2, 2).capped(None).of(&[1, 2, 3]), [3]);
-    }
-
-    /// Every row a client sees that follows cursors two rows at a time, with the second page shifted.
-    fn read_shifted(all: &[usize], by: i64) -> Vec<usize> {
-        let mut seen = page(1, 2).of(all).to_vec();
-        let first = page(1, 2).envelope(Vec::<usize>::new(), all.len());
-        let query = format!(
-            "limit=2&cursor={}",
-            first.next_cursor.unwrap().replace('=', "%3D")
-        );
-        let mut next = shifted(&query, by);
-        while let Some(raw) = next {
-            let page = Page::read(&mut Query::parse(Some(&raw)), 20, 100);
-            seen.extend(page.of(all));
-            let envelope = page.envelope(Vec::<usize>::new(), all.len());
-            assert_eq!(envelope.total_items, all.len(), "the total stays honest");
-            next = envelope
-                .next_cursor
-                .map(|cursor| format!("cursor={}", cursor.replace('=', "%3D")));
-        }
-        seen
-    }
-
-    #[test]
-    fn shifted_pages_repeat_or_skip_rows_and_lose_no_others() {
-        for total in [5, 6] {
-            let all: Vec<_> = (0..total).collect();
-            let mut repeated = all.clone();
-            repeated.insert(2, 1);
-            assert_eq!(read_shifted(&all, 1), repeated, "of {total}");
-            let mut skipped = all.clone();
-            skipped.remove(2);
-            assert_eq!(read_shifted(&all, -1), skipped, "of {total}");
-            assert_eq!(read_shifted(&all, 0), all);
-        }
-        assert_eq!(shifted("limit=2", 1), None, "first pages have no cursor");
-        assert_eq!(shifted("cursor=nonsense", 1), None);
-    }
-
-    proptest! {
-        #[test]
-        fn following_cursors_shows_everything_once(total in 0_usize..60, limit in 1_usize..20) {
-            let all: Vec<_> = (0..total).collect();
-            let mut seen = Vec::new();
-            let mut cursor: Option<String> = None;
-            loop {
-                let page = Page::from_parts(cursor.as_deref(), Some(limit), 20).unwrap();
-                let envelope = page.envelope(page.of(&all).to_vec(), total);
-                prop_assert_eq!(envelope.total_items, total);
-                seen.extend(envelope.items);
-                match envelope.next_cursor {
-                    Some(next) => cursor = Some(next),
-                    None => break,
-                }
-            }
-            prop_assert_eq!(seen, all);
-        }
-    }
 }

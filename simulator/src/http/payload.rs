@@ -7,7 +7,7 @@ use super::errors::ApiError;
 use crate::config::Assumptions;
 
 /// A request's body. Paths are dotted: `connection.user_id`. Reading a field wrong collects an error;
-/// [`Payload::finish`] answers with all of them.
+/// [`Payload::finish`] returns all of them.
 #[derive(Debug)]
 pub(crate) struct Payload {
     root: Value,
@@ -127,7 +127,7 @@ impl Payload {
         self.errors.push(format!("Error in payload.{path}: {what}"));
     }
 
-    /// Answers with every error collected so far.
+    /// Returns every error collected so far.
     pub(crate) fn finish(&mut self) -> Result<(), ApiError> {
         if self.errors.is_empty() {
             Ok(())
@@ -145,92 +145,5 @@ fn kind(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn payload(body: &'static str) -> Payload {
-        Payload::parse(
-            &Bytes::from_static(body.as_bytes()),
-            &["a", "b"],
-            &Assumptions::default(),
-        )
-        .unwrap()
-    }
-
-    fn errors(error: &ApiError) -> Vec<String> {
-        let rendered = error.render("r");
-        let errors = rendered["error"]["errors"].as_array().unwrap();
-        errors
-            .iter()
-            .map(|error| error.as_str().unwrap().to_owned())
-            .collect()
-    }
-
-    #[test]
-    fn every_error_is_reported_with_its_place() {
-        let mut payload =
-            payload(r#"{"a": {"n": 7, "e": ""}, "list": ["x", 1], "url": "ftp://x", "s": "blue"}"#);
-        payload.required_string("a.missing");
-        payload.required_string("a.e");
-        payload.string("a.n");
-        payload.strings("list");
-        payload.web_address("url");
-        payload.choice("s", &["red"]);
-        payload.required_boolean("flag");
-        assert_eq!(
-            errors(&payload.finish().unwrap_err()),
-            [
-                "Error in payload.a.missing: Required",
-                "Error in payload.a.e: String must contain at least 1 character(s)",
-                "Error in payload.a.n: Expected string, received number",
-                "Error in payload.list: Expected array of strings, received array",
-                "Error in payload.url: Invalid url",
-                "Error in payload.s: Invalid enum value. Expected 'red', received 'blue'",
-                "Error in payload.flag: Required",
-            ]
-        );
-        assert!(payload.finish().is_ok(), "errors are reported once");
-    }
-
-    #[test]
-    fn null_counts_as_absent() {
-        let mut payload = payload(r#"{"a": null}"#);
-        assert_eq!(payload.string("a"), None);
-        assert!(payload.finish().is_ok());
-    }
-
-    #[test]
-    fn bodies_that_are_no_objects_are_refused() {
-        for body in ["{", "[]", "\"text\"", "null"] {
-            let body = Bytes::from_static(body.as_bytes());
-            assert!(Payload::parse(&body, &[], &Assumptions::default()).is_err());
-        }
-    }
-
-    #[test]
-    fn unknown_keys_are_ignored_or_refused_as_assumed() {
-        let body = Bytes::from_static(br#"{"a": 1, "extra": 2}"#);
-        let strict = Assumptions {
-            reject_unknown_fields: true,
-            ..Assumptions::default()
-        };
-        assert!(
-            Payload::parse(&body, &["a"], &Assumptions::default())
-                .unwrap()
-                .finish()
-                .is_ok()
-        );
-        let complaint = Payload::parse(&body, &["a"], &strict)
-            .unwrap()
-            .finish()
-            .unwrap_err();
-        assert_eq!(
-            errors(&complaint),
-            ["Error in payload: Unrecognized key(s) in object: 'extra'"]
-        );
     }
 }

@@ -1,4 +1,4 @@
-//! What surrounds every API handler: latency, faults, the key check, the rate limit and the call log.
+//! The middleware around every API handler: latency, faults, the key check, the rate limit and the call log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     ApiVersion, Caller,
-    delivery::{Delivery, gateway_answer},
+    delivery::{Delivery, gateway_response},
     errors::ApiError,
     paging,
 };
@@ -23,7 +23,7 @@ use crate::{
     calls::{Call, logged_body},
     config::{Access, Area},
     core::Core,
-    faults::{Facts, Fault, Fired},
+    faults::{ActiveFault, Fault, RequestParts},
     ids,
     limiter::{Quota, WINDOW_SECONDS},
 };
@@ -50,7 +50,7 @@ fn hang_up() -> Response {
     response
 }
 
-/// Runs a request through everything; see the module's documentation.
+/// Handles one request; see the module's documentation.
 pub(crate) async fn handle(
     State((core, version)): State<(Arc<Core>, ApiVersion)>,
     request: Request,
@@ -84,13 +84,13 @@ pub(crate) async fn handle(
         body,
         next,
     };
-    // In a task of its own: Composio finishes a request whose client went away, and so does this.
+    // A task of its own, because Composio finishes a request also when its client disconnects.
     let finished = tokio::spawn({
         let core = Arc::clone(&core);
         async move { exchange.run(&core).await }
     });
     let finished = finished.await;
-    // The other half; what handling took is part of it.
+    // The second half of the latency includes the time that handling took.
     if !core.latency.is_zero() {
         tokio::time::sleep_until(began + core.latency).await;
     }
@@ -101,7 +101,7 @@ pub(crate) async fn handle(
             hold: Some(mut released),
         }) => {
             tokio::select! {
-                // An error says the rule was removed, which releases as well.
+                // The channel closes with an error when the rule is removed, which releases the request too.
                 _ = released.wait_for(|released| *released) => response,
                 () = core.ended() => hang_up(),
             }
@@ -126,7 +126,7 @@ fn route(parts: &Parts, version: ApiVersion) -> Option<String> {
     matched.as_str().strip_prefix(version.prefix()).map(str::to_owned)
 }
 
-/// A request on its way through.
+/// A request and what is known about it.
 struct Exchange {
     version: ApiVersion,
     arrived: Timestamp,
@@ -138,39 +138,43 @@ struct Exchange {
     next: Next,
 }
 
-/// What to send, and when.
+/// A response, and the condition for sending it.
 struct Outgoing {
     response: Response,
-    /// Not before this turns true.
+    /// The response is sent when this turns true.
     hold: Option<watch::Receiver<bool>>,
 }
 
 impl Exchange {
     async fn run(self, core: &Core) -> Outgoing {
-        // Even a sleep of no time waits for the next millisecond.
+        // A sleep of zero would still wait for the next millisecond.
         if !core.latency.is_zero() {
             tokio::time::sleep(core.latency / 2).await;
         }
-        let fired = core.faults.choose(&Facts {
+        let active = core.faults.choose(&RequestParts {
             method: self.parts.method.as_str(),
             path: &self.path,
             query: self.parts.uri.query().unwrap_or_default(),
             body: &self.body,
         });
-        let Some(fired) = fired else {
+        let Some(active) = active else {
             let delivery = self.deliver(core, None).await;
             let executions = u8::from(delivery.reached_handler);
             let response = delivery.into_response();
             self.log(core, Some(&response), executions, None);
             return Outgoing { response, hold: None };
         };
-        tracing::debug!(fault = fired.fault.kind(), path = self.path, "fault applies");
-        self.run_faulty(core, fired).await
+        tracing::debug!(
+            fault = <&str>::from(&active.fault),
+            path = self.path,
+            "fault applies"
+        );
+        self.run_faulty(core, active).await
     }
 
-    async fn run_faulty(self, core: &Core, mut fired: Fired) -> Outgoing {
-        let fault = &fired.fault;
-        let kind = Some(fault.kind());
+    async fn run_faulty(self, core: &Core, mut active: ActiveFault) -> Outgoing {
+        let fault = &active.fault;
+        let kind = Some(fault.into());
         match fault {
             Fault::Delay {
                 millis,
@@ -180,13 +184,13 @@ impl Exchange {
             }
             Fault::Hang { before_commit: true } => {
                 tokio::select! {
-                    _ = fired.released.wait_for(|released| *released) => {}
+                    _ = active.released.wait_for(|released| *released) => {}
                     () = core.ended() => return Outgoing { response: hang_up(), hold: None },
                 }
             }
             _ => {}
         }
-        if let Some(response) = self.answer_instead(core, fault) {
+        if let Some(response) = self.response_without_handler(core, fault) {
             self.log(core, Some(&response), 0, kind);
             return Outgoing { response, hold: None };
         }
@@ -205,7 +209,7 @@ impl Exchange {
         let response = match fault {
             Fault::DropAfterCommit => hang_up(),
             Fault::Hang { before_commit: false } => {
-                hold = Some(fired.released);
+                hold = Some(active.released);
                 delivery.into_response()
             }
             Fault::Status {
@@ -213,17 +217,17 @@ impl Exchange {
                 body,
                 content_type,
                 ..
-            } => gateway_answer(*status, body.as_deref(), content_type.as_deref()),
+            } => gateway_response(*status, body.as_deref(), content_type.as_deref()),
             Fault::TruncateJson => delivery.cut_in_half().into_response(),
             Fault::AbortBody => delivery.aborted(),
             fault => {
                 let query = self.parts.uri.query().unwrap_or_default();
-                let rewritten = delivery.rewritten(|answer| fault.rewrite(query, answer));
+                let rewritten = delivery.rewritten(|response| fault.rewrite(query, response));
                 rewritten.into_response()
             }
         };
-        let answered = hold.is_none().then_some(&response);
-        self.log(core, answered, executions, kind);
+        let sent = hold.is_none().then_some(&response);
+        self.log(core, sent, executions, kind);
         if let Fault::Delay {
             millis,
             after_commit: true,
@@ -234,8 +238,8 @@ impl Exchange {
         Outgoing { response, hold }
     }
 
-    /// The answer where a fault keeps the request from its handler.
-    fn answer_instead(&self, core: &Core, fault: &Fault) -> Option<Response> {
+    /// The response where a fault keeps the request from its handler.
+    fn response_without_handler(&self, core: &Core, fault: &Fault) -> Option<Response> {
         Some(match fault {
             Fault::DropBeforeCommit => hang_up(),
             Fault::Status {
@@ -243,7 +247,7 @@ impl Exchange {
                 body,
                 content_type,
                 commit: false,
-            } => gateway_answer(*status, body.as_deref(), content_type.as_deref()),
+            } => gateway_response(*status, body.as_deref(), content_type.as_deref()),
             Fault::ApiError { status, message } => {
                 let error = ApiError::injected(*status, message.as_deref());
                 refusal(&self.request_id, &error, self.quota(core)).into_response()
@@ -261,7 +265,7 @@ impl Exchange {
         })
     }
 
-    /// Checks key, limit and scope, and runs the handler if they admit the request.
+    /// Checks key, limit and scope, and runs the handler if the request passes.
     async fn deliver(&self, core: &Core, fault: Option<&Fault>) -> Delivery {
         let key = self.api_key();
         let found = key.and_then(|key| core.key(key));
@@ -276,12 +280,7 @@ impl Exchange {
         if let Some((area, access)) = needed_scope(self.route.as_deref(), self.parts.method.as_str())
             && !found.scopes.allow(area, access)
         {
-            let access = if access == Access::Read { "read" } else { "write" };
-            return refusal(
-                &self.request_id,
-                &ApiError::missing_scope(area.as_str(), access),
-                quota,
-            );
+            return refusal(&self.request_id, &ApiError::missing_scope(area, access), quota);
         }
         let mut request = Request::from_parts(self.parts.clone(), Body::from(self.body.clone()));
         if let Some(uri) = fault.and_then(|fault| self.altered_uri(fault)) {
@@ -299,7 +298,7 @@ impl Exchange {
                 ..refusal(&self.request_id, &error, quota)
             };
         }
-        // Handlers answer from memory, so collecting cannot fail.
+        // Handlers build their responses in memory, so collecting the body cannot fail.
         let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
         Delivery {
             status: parts.status,
@@ -309,7 +308,7 @@ impl Exchange {
         }
     }
 
-    /// The address the handler sees instead of the client's, where the fault is about that.
+    /// The URI the handler gets instead of the client's, for faults that change it.
     fn altered_uri(&self, fault: &Fault) -> Option<Uri> {
         let Fault::ShiftedPage { by } = fault else {
             return None;
@@ -332,7 +331,7 @@ impl Exchange {
         core.quota(key.map_or(NOBODY, |key| &key.org))
     }
 
-    /// Flat, unlike every other refusal.
+    /// The 429 response, which has no error envelope.
     fn refused_by_limiter(&self, quota: Quota) -> Delivery {
         let message = format!(
             "Rate limit exceeded. Limit: {} requests per 1 minutes",
@@ -347,12 +346,12 @@ impl Exchange {
         )
     }
 
-    /// `answer`: absent if it is not sent yet.
-    fn log(&self, core: &Core, answer: Option<&Response>, executions: u8, fault: Option<&str>) {
-        let answer = answer.filter(|answer| answer.extensions().get::<Hangup>().is_none());
-        let status = answer.map(|answer| answer.status().as_u16());
-        // Bodies come from memory, so their sizes are known, except where one is to break off.
-        let bytes = answer.and_then(|answer| answer.body().size_hint().exact());
+    /// `response`: absent if it is not sent yet.
+    fn log(&self, core: &Core, response: Option<&Response>, executions: u8, fault: Option<&str>) {
+        let response = response.filter(|response| response.extensions().get::<Hangup>().is_none());
+        let status = response.map(|response| response.status().as_u16());
+        // The size of a body is known, except where a fault breaks it off.
+        let bytes = response.and_then(|response| response.body().size_hint().exact());
         let header = |name: HeaderName| {
             self.parts
                 .headers
@@ -401,7 +400,7 @@ fn json_delivery(request_id: &str, status: StatusCode, body: &Value, quota: Opti
     }
 }
 
-/// What every answer of the API carries: the request's id, and the state of the limit if there is one.
+/// Adds what every API response carries: the request's id, and the state of the limit if there is one.
 fn with_common_headers(mut headers: HeaderMap, request_id: &str, quota: Option<Quota>) -> HeaderMap {
     // The id came in a header or is a UUID, so it fits a header.
     if let Ok(id) = HeaderValue::from_str(request_id) {
@@ -440,56 +439,4 @@ fn needed_scope(route: Option<&str>, method: &str) -> Option<(Area, Access)> {
             Access::Write
         },
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn routes_demand_their_scope() {
-        let table = [
-            (
-                "/connected_accounts",
-                "GET",
-                Area::ConnectedAccounts,
-                Access::Read,
-            ),
-            (
-                "/connected_accounts/link",
-                "POST",
-                Area::ConnectedAccounts,
-                Access::Write,
-            ),
-            (
-                "/auth_configs/{id}/{status}",
-                "PATCH",
-                Area::AuthConfigs,
-                Access::Write,
-            ),
-            ("/toolkits/multi", "POST", Area::Toolkits, Access::Write),
-            ("/tools/{slug}", "GET", Area::Tools, Access::Read),
-            (
-                "/tools/execute/{slug}",
-                "POST",
-                Area::ToolExecution,
-                Access::Write,
-            ),
-            (
-                "/tools/execute/{slug}/input",
-                "POST",
-                Area::ToolExecution,
-                Access::Write,
-            ),
-            ("/tools/execute/proxy", "POST", Area::ProxyExecute, Access::Write),
-        ];
-        for (route, method, area, access) in table {
-            assert_eq!(
-                needed_scope(Some(route), method),
-                Some((area, access)),
-                "{method} {route}"
-            );
-        }
-        assert_eq!(needed_scope(None, "GET"), None);
-    }
 }

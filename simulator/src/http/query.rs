@@ -4,7 +4,7 @@ use url::form_urlencoded;
 
 use super::errors::ApiError;
 
-/// The parameters of a request. Reading one wrong collects an error; [`Query::finish`] answers with all of them.
+/// The parameters of a request. Reading one wrong collects an error; [`Query::finish`] returns all of them.
 #[derive(Debug)]
 pub(crate) struct Query {
     pairs: Vec<(String, String)>,
@@ -119,74 +119,5 @@ impl Query {
         } else {
             Err(ApiError::validation(self.errors))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn query(raw: &str) -> Query {
-        Query::parse(Some(raw))
-    }
-
-    #[test]
-    fn arrays_come_joined_or_repeated() {
-        for raw in [
-            "ids=a,b,c",
-            "ids=a&ids=b&ids=c",
-            "ids=a%2Cb&ids=c",
-            "ids=a,,b&x=1&ids=,c",
-        ] {
-            assert_eq!(query(raw).list("ids"), ["a", "b", "c"], "{raw}");
-        }
-        assert_eq!(query("").list("ids"), [""; 0]);
-    }
-
-    #[test]
-    fn maps_use_brackets() {
-        let query = query("v[reddit]=20260424_00&v[slack]=latest&v=ignored&w[x]=1");
-        let expected = [("reddit", "20260424_00"), ("slack", "latest")];
-        assert_eq!(
-            query.map("v"),
-            expected.map(|(key, value)| (key.to_owned(), value.to_owned()))
-        );
-    }
-
-    #[test]
-    fn numbers_are_lenient_in_form_and_strict_in_range() {
-        let table = [
-            ("n=20", Some(20)),
-            ("n=20.0", Some(20)),
-            ("n=", None),
-            ("", None),
-            ("n=0", None),
-            ("n=201", None),
-            ("n=ten", None),
-            ("n=-1", None),
-        ];
-        for (raw, expected) in table {
-            let mut parsed = query(raw);
-            assert_eq!(parsed.number("n", 1, 200), expected, "{raw}");
-            let complaint = !(expected.is_some() || raw.is_empty() || raw == "n=");
-            assert_eq!(parsed.finish().is_err(), complaint, "{raw}");
-        }
-    }
-
-    #[test]
-    fn enums_are_strict() {
-        let mut parsed = query("s=ACTIVE,PENDING&b=maybe&o=sideways");
-        assert_eq!(parsed.choices("s", &["ACTIVE", "FAILED"]).len(), 2);
-        assert_eq!(parsed.boolean("b"), None);
-        assert_eq!(parsed.choice("o", &["asc", "desc"]), None);
-        let rendered = parsed.finish().unwrap_err().render("r");
-        let errors = rendered["error"]["errors"].as_array().unwrap();
-        assert_eq!(errors.len(), 3);
-        assert!(
-            errors[0]
-                .as_str()
-                .unwrap()
-                .starts_with("Error in query.s.1: Invalid enum value")
-        );
     }
 }

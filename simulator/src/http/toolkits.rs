@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    Answer, ApiVersion, Caller,
+    ApiResult, ApiVersion, Caller,
     errors::ApiError,
     ok,
     paging::{Envelope, Page},
@@ -96,7 +96,7 @@ pub(super) async fn list(
     State(core): State<Arc<Core>>,
     Extension(caller): Extension<Caller>,
     RawQuery(raw): RawQuery,
-) -> Answer {
+) -> ApiResult {
     let mut query = Query::parse(raw.as_deref());
     let page = Page::read(&mut query, core.assumptions.default_page_size, MAX_PAGE)
         .capped(core.assumptions.page_cap);
@@ -126,7 +126,7 @@ pub(super) async fn list(
 }
 
 /// `POST /toolkits/multi`: the list with its parameters in a body.
-pub(super) async fn multi(State(core): State<Arc<Core>>, body: Bytes) -> Answer {
+pub(super) async fn multi(State(core): State<Arc<Core>>, body: Bytes) -> ApiResult {
     let known = ["toolkits", "category", "managed_by", "sort_by", "limit", "cursor"];
     let mut payload = Payload::parse(&body, &known, &core.assumptions)?;
     let filter = Filter {
@@ -135,7 +135,7 @@ pub(super) async fn multi(State(core): State<Arc<Core>>, body: Bytes) -> Answer 
         managed_by: payload.choice("managed_by", &["composio", "all", "project"]),
         alphabetically: payload.choice("sort_by", &["usage", "alphabetically"]).as_deref()
             == Some("alphabetically"),
-        // Whoever names a toolkit gets it.
+        // A toolkit that the request names is returned even if it is deprecated.
         include_deprecated: true,
         ..Filter::default()
     };
@@ -161,7 +161,7 @@ pub(super) async fn retrieve(
     State(core): State<Arc<Core>>,
     Path(slug): Path<String>,
     RawQuery(raw): RawQuery,
-) -> Answer {
+) -> ApiResult {
     let query = Query::parse(raw.as_deref());
     let toolkit = core
         .catalogue
@@ -175,7 +175,7 @@ pub(super) async fn retrieve(
 }
 
 /// `GET /toolkits/categories`.
-pub(super) async fn categories(State(core): State<Arc<Core>>, RawQuery(raw): RawQuery) -> Answer {
+pub(super) async fn categories(State(core): State<Arc<Core>>, RawQuery(raw): RawQuery) -> ApiResult {
     let mut query = Query::parse(raw.as_deref());
     let page = Page::read(&mut query, MAX_PAGE, MAX_PAGE).capped(core.assumptions.page_cap);
     query.finish()?;
@@ -193,7 +193,7 @@ pub(super) async fn categories(State(core): State<Arc<Core>>, RawQuery(raw): Raw
 }
 
 /// `GET /toolkits/changelog`: the last ten versions of every toolkit, without paging.
-pub(super) async fn changelog(State(core): State<Arc<Core>>) -> Answer {
+pub(super) async fn changelog(State(core): State<Arc<Core>>) -> ApiResult {
     let items: Vec<_> = core
         .catalogue
         .toolkits()

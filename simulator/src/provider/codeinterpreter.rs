@@ -1,4 +1,4 @@
-//! The code interpreter. It hands out sandboxes, but the simulator runs nobody's code: those tools fail, and say so.
+//! The code interpreter. It creates sandboxes, but the simulator runs no code: tools that would run some fail.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Hacker News: a handful of stories that never change, but for their age.
+//! Hacker News: a fixed list of stories whose times are relative to the simulator's clock.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -143,70 +143,4 @@ fn not_found(path: &str) -> Outcome {
         &format!("https://hn.algolia.com/api/v1/{path}"),
         &json!({"status": 404, "error": "Not Found"}),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalogue::Catalogue;
-
-    fn run_tool(tool: &str, arguments: &Value) -> Outcome {
-        let toolkit = Catalogue::new(None).unwrap().home_of(tool).unwrap();
-        let tool = toolkit.latest().tool(tool).unwrap();
-        let execution = Execution {
-            toolkit: &toolkit,
-            tool,
-            version: "20251209_00",
-            arguments: arguments.as_object().unwrap(),
-            actor: None,
-            other_user_exists: false,
-            now: Timestamp::from_second(1_000_000).unwrap(),
-        };
-        execution.run()
-    }
-
-    fn ids(outcome: Outcome) -> Vec<String> {
-        let Outcome::Done(data) = outcome else {
-            panic!("{outcome:?}")
-        };
-        let hits = data["hits"].as_array().unwrap();
-        hits.iter()
-            .map(|hit| hit["objectID"].as_str().unwrap().to_owned())
-            .collect()
-    }
-
-    #[test]
-    fn lists_select_order_and_page() {
-        let table = [
-            (
-                "HACKERNEWS_GET_FRONTPAGE",
-                json!({"min_points": 200}),
-                vec!["4005", "4001", "4004"],
-            ),
-            (
-                "HACKERNEWS_GET_LATEST_POSTS",
-                json!({"size": 2, "page": 1}),
-                vec!["4004", "4003"],
-            ),
-            (
-                "HACKERNEWS_GET_TODAYS_POSTS",
-                json!({}),
-                vec!["4006", "4005", "4004", "4003"],
-            ),
-            ("HACKERNEWS_SEARCH_POSTS", json!({"query": "RUST"}), vec!["4004"]),
-        ];
-        for (tool, arguments, expected) in table {
-            assert_eq!(ids(run_tool(tool, &arguments)), expected, "{tool}");
-        }
-    }
-
-    #[test]
-    fn single_things_are_found_or_fail() {
-        let Outcome::Done(story) = run_tool("HACKERNEWS_GET_ITEM_WITH_ID", &json!({"item_id": 4_001})) else {
-            panic!("the story exists");
-        };
-        assert_eq!(story["created_at_i"], 1_000_000 - 70 * 3_600);
-        let missing = run_tool("HACKERNEWS_GET_USER", &json!({"username": "nobody"}));
-        assert!(matches!(missing, Outcome::Failed { error, .. } if error.contains("404")));
-    }
 }

@@ -1,4 +1,4 @@
-//! The services behind Composio, as far as the simulator plays them: what a tool returns when Composio runs it.
+//! The services behind Composio, as far as the simulator implements them: what a tool returns when it is executed.
 
 pub(crate) mod codeinterpreter;
 pub(crate) mod hackernews;
@@ -10,20 +10,20 @@ use serde_json::{Map, Value, json};
 
 use crate::catalogue::{INITIAL_VERSION, Tool, Toolkit};
 
-/// How the provider treats one account. Composio does not notice: the account keeps reading ACTIVE.
+/// How the provider treats one account. Composio does not notice: the account stays ACTIVE.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
 pub enum ProviderMode {
-    /// It answers.
+    /// The provider responds normally.
     #[default]
     Ok,
     /// The person withdrew the grant at the provider; tools fail with `invalid_grant`.
     RevokedAtProvider,
-    /// The person's account is suspended: its profile shows a name and little else.
+    /// The person's account is suspended: its profile is a name and `is_suspended`.
     Suspended,
-    /// It answers 503.
+    /// The provider responds with 503.
     Down,
-    /// It answers, after that time.
+    /// The provider responds after a delay.
     Slow {
         /// In milliseconds of real time.
         #[serde(default = "five_seconds")]
@@ -42,7 +42,7 @@ pub(crate) struct Actor {
     pub(crate) mode: ProviderMode,
 }
 
-/// A tool execution that Composio agreed to.
+/// A tool execution that passed Composio's own checks.
 #[derive(Debug)]
 pub(crate) struct Execution<'a> {
     pub(crate) toolkit: &'a Toolkit,
@@ -56,14 +56,14 @@ pub(crate) struct Execution<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// What came of an execution.
+/// The result of an execution.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
-    /// The tool did it.
+    /// The tool succeeded.
     Done(Value),
     /// The tool failed, which Composio reports with HTTP 200.
     Failed { error: String, data: Value },
-    /// The tool exists, but the simulator does not play it.
+    /// The tool exists, but the simulator does not implement it.
     NotSimulated,
 }
 
@@ -95,7 +95,7 @@ impl Execution<'_> {
             _ => Outcome::NotSimulated,
         };
         match outcome {
-            // The initial generation of every tool wrapped its result once more.
+            // The initial version of every tool wraps its result once more.
             Outcome::Done(data) if self.version == INITIAL_VERSION => {
                 Outcome::Done(json!({"response_data": data}))
             }
@@ -115,7 +115,7 @@ impl Execution<'_> {
         given.map_or_else(default, Value::as_u64)
     }
 
-    /// What is wrong with the arguments by the tool's schema.
+    /// How the arguments violate the tool's schema.
     fn argument_error(&self) -> Option<String> {
         let absent = |name: &&String| self.arguments.get(*name).is_none_or(Value::is_null);
         let input = self.tool.input();

@@ -190,164 +190,16 @@ fn select(mut all: Value, wanted: Option<&str>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::{catalogue::Catalogue, provider::Execution};
-
-    fn run_as(mode: ProviderMode, tool: &str, arguments: &Value, version: &str, other: bool) -> Outcome {
-        let toolkit = Catalogue::new(None).unwrap().home_of(tool).unwrap();
-        let tool = toolkit.latest().tool(tool).unwrap();
-        Execution {
-            toolkit: &toolkit,
-            tool,
-            version,
-            arguments: arguments.as_object().unwrap(),
-            actor: Some(Actor {
-                username: "alice".to_owned(),
-                mode,
-            }),
-            other_user_exists: other,
-            now: Timestamp::UNIX_EPOCH,
-        }
-        .run()
-    }
-
-    fn about(mode: ProviderMode, username: &str) -> Outcome {
-        run_as(
-            mode,
-            "REDDIT_GET_REDDIT_USER_ABOUT",
-            &json!({"username": username}),
-            "20260424_00",
-            false,
-        )
-    }
-
-    fn done(outcome: Outcome) -> Value {
-        match outcome {
-            Outcome::Done(data) => data,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn error(outcome: Outcome) -> String {
-        match outcome {
-            Outcome::Failed { error, .. } => error,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn me_is_the_person_who_consented() {
-        let thing = done(about(ProviderMode::Ok, "me"));
-        assert_eq!(thing["kind"], "t2");
-        assert_eq!(thing["data"]["name"], "alice");
-        assert_eq!(thing["data"]["subreddit"]["display_name"], "u_alice");
-        assert!(
-            thing["data"]["icon_img"].as_str().unwrap().contains("&amp;"),
-            "escaped as Reddit does"
-        );
-        assert!(thing["data"]["created_utc"].is_f64());
-        assert_eq!(thing, done(about(ProviderMode::Slow { millis: 1 }, "me")));
-        assert_ne!(profile("alice")["id"], profile("bob")["id"]);
-    }
-
-    #[test]
-    fn the_initial_version_wraps_its_result() {
-        let arguments = json!({"username": "me"});
-        let old = run_as(
-            ProviderMode::Ok,
-            "REDDIT_GET_REDDIT_USER_ABOUT",
-            &arguments,
-            "00000000_00",
-            false,
-        );
-        assert_eq!(done(old)["response_data"]["data"]["name"], "alice");
-    }
-
-    #[test]
-    fn provider_modes_fail_as_documented() {
-        let revoked = error(about(ProviderMode::RevokedAtProvider, "me"));
-        assert!(
-            revoked.contains("401") && revoked.contains("invalid_grant"),
-            "{revoked}"
-        );
-        let down = error(about(ProviderMode::Down, "me"));
-        assert!(
-            down.contains("503") && down.contains("Service Unavailable"),
-            "{down}"
-        );
-        let suspended = done(about(ProviderMode::Suspended, "me"));
-        assert_eq!(suspended["data"], json!({"name": "alice", "is_suspended": true}));
-    }
-
-    #[test]
-    fn strangers_are_found_only_if_they_exist() {
-        assert!(error(about(ProviderMode::Ok, "nobody")).contains("404"));
-        let bob = json!({"username": "bob"});
-        let found = run_as(
-            ProviderMode::Ok,
-            "REDDIT_GET_REDDIT_USER_ABOUT",
-            &bob,
-            "20260424_00",
-            true,
-        );
-        assert_eq!(done(found)["data"]["name"], "bob");
-    }
-
-    #[test]
-    fn arguments_are_checked_against_the_schema() {
-        let missing = run_as(
-            ProviderMode::Ok,
-            "REDDIT_GET_REDDIT_USER_ABOUT",
-            &json!({}),
-            "20260424_00",
-            false,
-        );
-        assert!(error(missing).contains("{'username'}"));
-        let mistyped = json!({"username": 7});
-        let mistyped = run_as(
-            ProviderMode::Ok,
-            "REDDIT_GET_REDDIT_USER_ABOUT",
-            &mistyped,
-            "20260424_00",
-            false,
-        );
-        assert!(error(mistyped).contains("valid string"));
-    }
-
-    #[test]
-    fn small_tools_answer() {
-        let run =
-            |tool: &str, arguments: Value| run_as(ProviderMode::Ok, tool, &arguments, "20260424_00", false);
-        assert_eq!(
-            done(run("REDDIT_GET_ME_PREFS", json!({"fields": "lang,numsites"}))),
-            json!({"lang": "en", "numsites": 25})
-        );
-        assert_eq!(
-            done(run("REDDIT_GET_SCOPES", json!({"scopes": "identity"})))["identity"]["id"],
-            "identity"
-        );
-        assert_eq!(
-            done(run("REDDIT_GET_USERNAME_AVAILABLE", json!({"user": "Alice"}))),
-            json!({"available": false})
-        );
-        assert_eq!(
-            done(run("REDDIT_GET_USERNAME_AVAILABLE", json!({"user": "zoe"}))),
-            json!({"available": true})
-        );
-        assert_eq!(run("REDDIT_GET_RANDOM", json!({})), Outcome::NotSimulated);
-    }
 
     #[test]
     fn usernames_derive_from_user_ids() {
-        let table = [
+        for (user_id, expected) in [
             ("user_123", "user_123"),
             ("default/alice@example.com/0000", "defaultaliceexamplec"),
             ("é", "user_"),
             ("a", "user_a"),
-        ];
-        for (user_id, expected) in table {
+        ] {
             assert_eq!(username_for(user_id), expected);
             assert!(is_username(expected));
         }

@@ -3,29 +3,21 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use strum::{EnumString, VariantNames};
 
 use super::lifecycle::{AccountStatus, Lifecycle};
 use crate::provider::ProviderMode;
 
 /// Who may use an account.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
 #[serde(rename_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum AccountType {
     /// Its owner alone; the only kind that lists show unless asked otherwise.
     #[default]
     Private,
     /// Others too, by an access list.
     Shared,
-}
-
-impl AccountType {
-    /// The name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Private => "PRIVATE",
-            Self::Shared => "SHARED",
-        }
-    }
 }
 
 /// One change of an account's status, or a notable event that left the status alone.
@@ -58,7 +50,7 @@ pub(crate) struct Account {
     pub(crate) acl: Option<Value>,
     /// Fields filled in before consent, such as a subdomain.
     pub(crate) initiation: Map<String, Value>,
-    /// Secrets handed in by call or form. OAuth accounts have none: no token exists anywhere in the simulator.
+    /// Secrets from a request or the form. OAuth accounts have none, because the simulator has no tokens.
     pub(crate) credentials: Map<String, Value>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) link_token: Option<String>,
@@ -68,7 +60,7 @@ pub(crate) struct Account {
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
     pub(crate) deleted_at: Option<Timestamp>,
-    /// Whether the provider was told to forget the tokens.
+    /// Whether the tokens were revoked at the provider.
     pub(crate) revoked_upstream: bool,
     pub(crate) history: Vec<Transition>,
 }

@@ -28,7 +28,7 @@ pub(crate) struct Accounts {
     by_id: HashMap<String, Row>,
     by_user: HashMap<String, Vec<Row>>,
     by_token: HashMap<String, Row>,
-    /// Rows that hold an alias of (user, toolkit). More than one only where dead rows let go of theirs.
+    /// Rows that hold an alias of (user, toolkit). There is more than one only if dead rows do not reserve theirs.
     by_alias: HashMap<AliasKey, Vec<Row>>,
     deadlines: BTreeSet<(Timestamp, Row)>,
     active_by_config: HashMap<String, usize>,
@@ -41,9 +41,9 @@ impl Accounts {
         self.revision
     }
 
-    /// Expires every pending account whose deadline has passed. Each access begins with this, so that advancing the
-    /// clock shows at once without a timer.
-    pub(crate) fn settle(&mut self, now: Timestamp) {
+    /// Expires every pending account whose deadline has passed. Each access begins with this, so that an advanced clock
+    /// has its effect at once, without a timer.
+    pub(crate) fn expire_overdue(&mut self, now: Timestamp) {
         while let Some(&(deadline, row)) = self.deadlines.first() {
             if deadline > now {
                 break;
@@ -175,7 +175,7 @@ impl Accounts {
             at: now,
             from: Some(from),
             to,
-            event: event.name().to_owned(),
+            event: <&str>::from(event).to_owned(),
         });
         if matches!(event, Event::Revoked { .. }) {
             account.revoked_upstream = true;
@@ -198,7 +198,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// The person agrees and is `username` at the provider. Plays the opening of the page too, if nobody opened it.
+    /// The person agrees and is `username` at the provider. Opens the page first, if that did not happen yet.
     pub(crate) fn consent(
         &mut self,
         row: Row,
@@ -355,172 +355,5 @@ impl Accounts {
                 self.by_alias.remove(&key);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
-
-    fn new(user: &str, alias: Option<&str>) -> NewAccount {
-        NewAccount {
-            user_id: user.to_owned(),
-            toolkit: "reddit".to_owned(),
-            auth_config_id: "ac_reddit".to_owned(),
-            auth_scheme: "OAUTH2".to_owned(),
-            alias: alias.map(str::to_owned),
-            ..NewAccount::default()
-        }
-    }
-
-    fn create(accounts: &mut Accounts, user: &str, alias: Option<&str>, now: i64) -> Row {
-        accounts.create(new(user, alias), true, at(now)).unwrap()
-    }
-
-    #[test]
-    fn pending_rows_expire_at_six_hundred_seconds_and_not_before() {
-        let mut accounts = Accounts::default();
-        let first = create(&mut accounts, "u", None, 0);
-        let second = create(&mut accounts, "u", None, 1);
-        accounts.settle(at(599));
-        assert_eq!(accounts.get(first).status(), AccountStatus::Initializing);
-        accounts.settle(at(600));
-        assert_eq!(accounts.get(first).status(), AccountStatus::Expired);
-        assert_eq!(
-            accounts.get(first).updated_at,
-            at(600),
-            "stamped with the deadline, not the access"
-        );
-        assert_eq!(accounts.get(second).status(), AccountStatus::Initializing);
-        accounts.settle(at(5_000));
-        assert_eq!(accounts.get(second).updated_at, at(601));
-    }
-
-    #[test]
-    fn an_alias_is_held_until_its_row_is_deleted_or_cleared() {
-        let mut accounts = Accounts::default();
-        let row = create(&mut accounts, "u", Some("main"), 0);
-        let taken =
-            |accounts: &mut Accounts, user: &str| accounts.create(new(user, Some("main")), true, at(1));
-        assert_eq!(taken(&mut accounts, "u"), Err(AliasTaken("main".to_owned())));
-        assert!(
-            taken(&mut accounts, "other").is_ok(),
-            "another user has aliases of their own"
-        );
-        accounts.settle(at(601));
-        assert_eq!(accounts.get(row).status(), AccountStatus::Expired);
-        assert!(
-            taken(&mut accounts, "u").is_err(),
-            "a dead row still holds its alias"
-        );
-        accounts.delete(row, false, at(602));
-        let next = taken(&mut accounts, "u").unwrap();
-        accounts.set_alias(next, None, true, at(603)).unwrap();
-        assert!(taken(&mut accounts, "u").is_ok());
-    }
-
-    #[test]
-    fn dead_rows_let_go_of_their_alias_where_that_is_assumed() {
-        let mut accounts = Accounts::default();
-        let dead = create(&mut accounts, "u", Some("main"), 0);
-        assert!(
-            accounts.create(new("u", Some("main")), false, at(1)).is_err(),
-            "a pending row holds it"
-        );
-        accounts.settle(at(600));
-        let live = accounts.create(new("u", Some("main")), false, at(601)).unwrap();
-        accounts.delete(dead, false, at(602));
-        assert!(
-            accounts.create(new("u", Some("main")), false, at(603)).is_err(),
-            "the live row still holds it"
-        );
-        accounts.delete(live, false, at(604));
-        assert!(accounts.create(new("u", Some("main")), false, at(605)).is_ok());
-    }
-
-    #[test]
-    fn an_alias_can_be_set_again_on_its_own_holder() {
-        let mut accounts = Accounts::default();
-        let row = create(&mut accounts, "u", Some("main"), 0);
-        accounts
-            .set_alias(row, Some("main".to_owned()), true, at(1))
-            .unwrap();
-        assert_eq!(accounts.get(row).updated_at, at(0), "no change, no update");
-        accounts
-            .set_alias(row, Some("other".to_owned()), true, at(2))
-            .unwrap();
-        assert!(
-            accounts.create(new("u", Some("main")), true, at(3)).is_ok(),
-            "the former alias is free"
-        );
-    }
-
-    #[test]
-    fn active_connections_are_counted_through_every_transition() {
-        let mut accounts = Accounts::default();
-        let row = create(&mut accounts, "u", None, 0);
-        let other = create(&mut accounts, "v", None, 0);
-        let active = |accounts: &Accounts| accounts.active_of_config("ac_reddit");
-        assert_eq!(active(&accounts), 0);
-        accounts
-            .consent(row, "alice".to_owned(), Map::new(), at(1))
-            .unwrap();
-        accounts
-            .consent(other, "bob".to_owned(), Map::new(), at(1))
-            .unwrap();
-        assert_eq!(active(&accounts), 2);
-        accounts.apply(row, &Event::Disabled, at(2)).unwrap();
-        assert_eq!(active(&accounts), 1);
-        accounts
-            .apply(row, &Event::Enabled { revive: false }, at(3))
-            .unwrap();
-        accounts.delete(row, true, at(4));
-        assert_eq!(active(&accounts), 1);
-        accounts.delete(other, false, at(5));
-        assert_eq!(active(&accounts), 0);
-        assert!(accounts.get(row).revoked_upstream);
-        assert!(!accounts.get(other).revoked_upstream);
-    }
-
-    #[test]
-    fn a_restarted_flow_replaces_the_link() {
-        let mut accounts = Accounts::default();
-        let row = create(&mut accounts, "u", None, 0);
-        let old = accounts.get(row).link_token.clone().unwrap();
-        let new = accounts.restart(row, None, at(100)).unwrap();
-        assert_eq!(accounts.find_link(&old), None);
-        assert_eq!(accounts.find_link(&new), Some(row));
-        accounts.settle(at(600));
-        assert_eq!(
-            accounts.get(row).status(),
-            AccountStatus::Initiated,
-            "the new flow has its own ten minutes"
-        );
-    }
-
-    #[test]
-    fn history_names_each_step() {
-        let mut accounts = Accounts::default();
-        let row = create(&mut accounts, "u", None, 0);
-        accounts
-            .consent(row, "alice".to_owned(), Map::new(), at(9))
-            .unwrap();
-        let events: Vec<_> = accounts
-            .get(row)
-            .history
-            .iter()
-            .map(|step| step.event.as_str())
-            .collect();
-        assert_eq!(events, ["created", "opened", "consented"]);
-        accounts.apply(row, &Event::Consented, at(10)).unwrap_err();
-        assert_eq!(
-            accounts.get(row).history.len(),
-            3,
-            "a refused event leaves no trace"
-        );
     }
 }

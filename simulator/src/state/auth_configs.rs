@@ -76,8 +76,8 @@ pub(crate) struct AuthConfigs {
 }
 
 impl AuthConfigs {
-    /// Adds a config. Never deduplicates: repeated calls make twins, as they do at Composio. A seed that names an id
-    /// already in use gets that row as it is.
+    /// Adds a config. Repeated calls create duplicates, as they do at Composio. A seed whose id is already in use gets
+    /// the existing row.
     pub(crate) fn create(&mut self, new: NewAuthConfig, now: Timestamp) -> &AuthConfig {
         let id = new.id.unwrap_or_else(ids::auth_config);
         let index = *self.by_id.entry(id.clone()).or_insert(self.rows.len());
@@ -143,95 +143,5 @@ impl AuthConfigs {
             .rev()
             .filter(|config| filter.admits(config))
             .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seed(configs: &mut AuthConfigs, id: &str, toolkit: &str, enabled: bool, managed: bool) {
-        configs.create(
-            NewAuthConfig {
-                id: Some(id.to_owned()),
-                name: Some(format!("{toolkit} for Team")),
-                toolkit: toolkit.to_owned(),
-                auth_scheme: "OAUTH2".to_owned(),
-                managed,
-                enabled,
-                credentials: Map::new(),
-            },
-            Timestamp::UNIX_EPOCH,
-        );
-    }
-
-    fn ids(configs: &AuthConfigs, filter: &AuthConfigFilter) -> Vec<String> {
-        configs
-            .list(filter)
-            .iter()
-            .map(|config| config.id.clone())
-            .collect()
-    }
-
-    #[test]
-    fn filters_combine_and_disabled_rows_are_hidden_unless_asked_for() {
-        let mut configs = AuthConfigs::default();
-        seed(&mut configs, "ac_1", "reddit", true, true);
-        seed(&mut configs, "ac_2", "slack", true, false);
-        seed(&mut configs, "ac_3", "reddit", false, true);
-        let all = AuthConfigFilter {
-            show_disabled: true,
-            ..AuthConfigFilter::default()
-        };
-        assert_eq!(ids(&configs, &AuthConfigFilter::default()), ["ac_2", "ac_1"]);
-        assert_eq!(ids(&configs, &all), ["ac_3", "ac_2", "ac_1"]);
-        let reddit = AuthConfigFilter {
-            toolkits: vec!["reddit".to_owned()],
-            ..AuthConfigFilter::default()
-        };
-        assert_eq!(ids(&configs, &reddit), ["ac_1"]);
-        let own = AuthConfigFilter {
-            managed: Some(false),
-            ..AuthConfigFilter::default()
-        };
-        assert_eq!(ids(&configs, &own), ["ac_2"]);
-        let by_name = AuthConfigFilter {
-            search: Some("SLACK for".to_owned()),
-            ..AuthConfigFilter::default()
-        };
-        assert_eq!(ids(&configs, &by_name), ["ac_2"]);
-        let by_id = AuthConfigFilter {
-            search: Some("C_1".to_owned()),
-            ..AuthConfigFilter::default()
-        };
-        assert_eq!(ids(&configs, &by_id), ["ac_1"]);
-    }
-
-    #[test]
-    fn creates_never_deduplicate_and_deleted_rows_are_gone() {
-        let mut configs = AuthConfigs::default();
-        for _ in 0..2 {
-            configs.create(
-                NewAuthConfig {
-                    id: None,
-                    name: Some("same".to_owned()),
-                    toolkit: "reddit".to_owned(),
-                    auth_scheme: "OAUTH2".to_owned(),
-                    managed: true,
-                    enabled: true,
-                    credentials: Map::new(),
-                },
-                Timestamp::UNIX_EPOCH,
-            );
-        }
-        let twins = ids(&configs, &AuthConfigFilter::default());
-        assert_eq!(twins.len(), 2);
-        assert!(configs.update(&twins[0], Timestamp::UNIX_EPOCH, |config| config.deleted = true));
-        assert!(configs.get(&twins[0]).is_none());
-        assert!(configs.get_any(&twins[0]).is_some());
-        assert!(
-            !configs.update(&twins[0], Timestamp::UNIX_EPOCH, |_| ()),
-            "deleted rows cannot be edited"
-        );
     }
 }

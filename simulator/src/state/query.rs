@@ -1,5 +1,7 @@
 //! Which accounts a list shows, in which order.
 
+use strum::{EnumString, VariantNames};
+
 use super::{
     account::{Account, AccountType},
     accounts::{Accounts, Row},
@@ -7,7 +9,8 @@ use super::{
 };
 
 /// The time a list is ordered by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum OrderBy {
     #[default]
     CreatedAt,
@@ -92,175 +95,5 @@ impl AccountFilter {
             rows.reverse();
         }
         rows
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::state::{account::NewAccount, lifecycle::Event};
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
-
-    /// Three users with two accounts each, created second by second: u0/reddit, u0/slack, u1/reddit, ...
-    fn store() -> (Accounts, Vec<String>) {
-        let mut accounts = Accounts::default();
-        let mut ids = Vec::new();
-        for (second, (user, toolkit)) in ["u0", "u1", "u2"]
-            .into_iter()
-            .flat_map(|user| ["reddit", "slack"].map(|toolkit| (user, toolkit)))
-            .enumerate()
-        {
-            let new = NewAccount {
-                user_id: user.to_owned(),
-                toolkit: toolkit.to_owned(),
-                auth_config_id: format!("ac_{toolkit}"),
-                auth_scheme: "OAUTH2".to_owned(),
-                account_type: if user == "u2" {
-                    AccountType::Shared
-                } else {
-                    AccountType::Private
-                },
-                ..NewAccount::default()
-            };
-            let row = accounts
-                .create(new, true, at(i64::try_from(second).unwrap()))
-                .unwrap();
-            ids.push(accounts.get(row).id.clone());
-        }
-        (accounts, ids)
-    }
-
-    fn selected(accounts: &Accounts, ids: &[String], filter: &AccountFilter) -> Vec<usize> {
-        let position = |row| ids.iter().position(|id| *id == accounts.get(row).id).unwrap();
-        filter.select(accounts).into_iter().map(position).collect()
-    }
-
-    fn owned(values: &[&str]) -> Vec<String> {
-        values.iter().map(|&value| value.to_owned()).collect()
-    }
-
-    #[test]
-    fn filters_select_and_combine() {
-        let (mut accounts, ids) = store();
-        let row = accounts.find(&ids[1]).unwrap();
-        accounts.apply(row, &Event::Denied, at(10)).unwrap();
-        let everyone = || AccountFilter {
-            account_type: None,
-            ..AccountFilter::default()
-        };
-        let cases = [
-            (AccountFilter::default(), vec![3, 2, 1, 0]),
-            (everyone(), vec![5, 4, 3, 2, 1, 0]),
-            (
-                AccountFilter {
-                    account_type: Some(AccountType::Shared),
-                    ..everyone()
-                },
-                vec![5, 4],
-            ),
-            (
-                AccountFilter {
-                    user_ids: owned(&["u2", "u0", "nobody"]),
-                    ..everyone()
-                },
-                vec![5, 4, 1, 0],
-            ),
-            (
-                AccountFilter {
-                    toolkits: owned(&["reddit"]),
-                    ..everyone()
-                },
-                vec![4, 2, 0],
-            ),
-            (
-                AccountFilter {
-                    auth_config_ids: owned(&["ac_slack"]),
-                    ..everyone()
-                },
-                vec![5, 3, 1],
-            ),
-            (
-                AccountFilter {
-                    statuses: vec![AccountStatus::Failed],
-                    ..everyone()
-                },
-                vec![1],
-            ),
-            (
-                AccountFilter {
-                    user_ids: owned(&["u0"]),
-                    toolkits: owned(&["slack"]),
-                    ..everyone()
-                },
-                vec![1],
-            ),
-            (
-                AccountFilter {
-                    ascending: true,
-                    ..AccountFilter::default()
-                },
-                vec![0, 1, 2, 3],
-            ),
-            (
-                AccountFilter {
-                    order_by: OrderBy::UpdatedAt,
-                    ..AccountFilter::default()
-                },
-                vec![1, 3, 2, 0],
-            ),
-        ];
-        for (filter, expected) in cases {
-            assert_eq!(selected(&accounts, &ids, &filter), expected, "{filter:?}");
-        }
-    }
-
-    #[test]
-    fn an_id_asked_for_twice_is_shown_once_and_a_deleted_one_never() {
-        let (mut accounts, ids) = store();
-        let filter = AccountFilter {
-            ids: vec![
-                ids[0].clone(),
-                ids[2].clone(),
-                ids[0].clone(),
-                "ca_unknown".to_owned(),
-            ],
-            ..AccountFilter::default()
-        };
-        assert_eq!(selected(&accounts, &ids, &filter), [2, 0]);
-        let row = accounts.find(&ids[2]).unwrap();
-        accounts.delete(row, false, at(20));
-        assert_eq!(selected(&accounts, &ids, &filter), [0]);
-    }
-
-    #[test]
-    fn a_hundred_ids_are_found_among_ten_thousand_accounts() {
-        let mut accounts = Accounts::default();
-        let ids: Vec<_> = (0..10_000)
-            .map(|n| {
-                let new = NewAccount {
-                    user_id: format!("u{n}"),
-                    ..NewAccount::default()
-                };
-                let row = accounts.create(new, true, at(n)).unwrap();
-                accounts.get(row).id.clone()
-            })
-            .collect();
-        let wanted: Vec<_> = ids.iter().step_by(100).cloned().collect();
-        let filter = AccountFilter {
-            ids: wanted.clone(),
-            ascending: true,
-            ..AccountFilter::default()
-        };
-        let shown: Vec<_> = filter
-            .select(&accounts)
-            .into_iter()
-            .map(|row| accounts.get(row).id.clone())
-            .collect();
-        assert_eq!(shown, wanted);
     }
 }

@@ -67,17 +67,37 @@ impl World {
     }
 
     pub async fn with(config: Config) -> Self {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .build()
-            .unwrap();
-        let simulator = Simulator::start(config).await.unwrap();
+        let http = reqwest::Client::builder().no_proxy().redirect(Policy::none());
         Self {
-            simulator,
-            http,
+            simulator: Simulator::start(config).await.unwrap(),
+            http: http.build().unwrap(),
             key: DEFAULT_API_KEY.to_owned(),
             prefix: "/api/v3.1",
+        }
+    }
+
+    /// A simulator with assumptions, as in `page-cap=2`.
+    pub async fn assuming(assignments: &[&str]) -> Self {
+        let mut config = config();
+        for assignment in assignments {
+            config.assumptions.set(assignment).unwrap();
+        }
+        Self::with(config).await
+    }
+
+    /// The same simulator with the requests that follow on `/api/v3`.
+    pub fn on_v3(self) -> Self {
+        Self {
+            prefix: "/api/v3",
+            ..self
+        }
+    }
+
+    /// The same simulator with the requests that follow under another key.
+    pub fn with_key(self, key: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            ..self
         }
     }
 
@@ -107,7 +127,18 @@ impl World {
         send(self.request(Method::PATCH, path, Some(&body))).await
     }
 
-    /// A call to the control API or the hosted page, without a key.
+    /// A request to the control API.
+    pub async fn control(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
+        self.bare(method, &format!("/_sim{path}"), body.as_ref()).await
+    }
+
+    /// Something that a person or provider does to an account, such as `consent`.
+    pub async fn act(&self, id: &str, action: &str, body: Option<Value>) -> Reply {
+        let path = format!("/accounts/{id}/{action}");
+        self.control(Method::POST, &path, body).await
+    }
+
+    /// A request without a key.
     pub async fn bare(&self, method: Method, url: &str, body: Option<&Value>) -> Reply {
         let url = if url.starts_with("http") {
             url.to_owned()
@@ -154,7 +185,33 @@ impl World {
     }
 
     pub async fn status(&self, id: &str) -> Value {
-        self.get(&format!("/connected_accounts/{id}")).await.ok()["status"].clone()
+        self.account(id).await["status"].clone()
+    }
+
+    pub async fn account(&self, id: &str) -> Value {
+        self.get(&format!("/connected_accounts/{id}")).await.ok()
+    }
+
+    /// Creates an auth config and returns its id.
+    pub async fn auth_config(&self, toolkit: &str, auth_config: Value) -> String {
+        let body = json!({"toolkit": {"slug": toolkit}, "auth_config": auth_config});
+        let made = self.post("/auth_configs", body).await.ok();
+        made["auth_config"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Every item of a list, following its cursors.
+    pub async fn all(&self, path: &str) -> Vec<Value> {
+        self.pages(path).await.iter().flat_map(items).collect()
+    }
+
+    /// Every page of a list, following its cursors.
+    pub async fn pages(&self, path: &str) -> Vec<Value> {
+        let mut pages = vec![self.get(path).await.ok()];
+        while let Some(cursor) = pages[pages.len() - 1]["next_cursor"].as_str() {
+            let cursor = cursor.replace('=', "%3D");
+            pages.push(self.get(&format!("{path}&cursor={cursor}")).await.ok());
+        }
+        pages
     }
 
     /// The ids a list shows, in its order.
@@ -184,11 +241,37 @@ pub fn id(link: &Value) -> String {
     link["connected_account_id"].as_str().unwrap().to_owned()
 }
 
+/// The items of a page.
+fn items(page: &Value) -> Vec<Value> {
+    page["items"].as_array().unwrap().clone()
+}
+
+/// One text field of each of a page's items.
+fn texts(page: &Value, field: &str) -> Vec<String> {
+    let text = |item: &Value| item[field].as_str().unwrap().to_owned();
+    page["items"].as_array().unwrap().iter().map(text).collect()
+}
+
 /// The ids of a page's items.
 pub fn ids(page: &Value) -> Vec<String> {
-    let items = page["items"].as_array().unwrap();
-    items
-        .iter()
-        .map(|item| item["id"].as_str().unwrap().to_owned())
-        .collect()
+    texts(page, "id")
+}
+
+/// The slugs of a page's items.
+pub fn slugs(page: &Value) -> Vec<String> {
+    texts(page, "slug")
+}
+
+/// Asserts that `actual` has at least the fields of `expected`, at every depth.
+#[track_caller]
+pub fn assert_has(actual: &Value, expected: &Value) {
+    fn has(actual: &Value, expected: &Value) -> bool {
+        match expected {
+            Value::Object(fields) => fields
+                .iter()
+                .all(|(name, value)| actual.get(name).is_some_and(|actual| has(actual, value))),
+            _ => actual == expected,
+        }
+    }
+    assert!(has(actual, expected), "{actual:#}\nlacks\n{expected:#}");
 }

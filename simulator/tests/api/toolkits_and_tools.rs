@@ -2,105 +2,61 @@
 
 use serde_json::{Value, json};
 
-use crate::client::World;
-
-fn slugs(page: &Value) -> Vec<&str> {
-    page["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|item| item["slug"].as_str().unwrap())
-        .collect()
-}
+use crate::client::{World, assert_has, slugs};
 
 #[tokio::test]
 async fn toolkits_are_listed_and_found() {
     let world = World::new().await;
-    let list = async |query: &str| world.get(&format!("/toolkits?{query}")).await.ok();
-    let all = list("").await;
-    assert_eq!(
-        slugs(&all),
-        ["github", "slack", "reddit", "hackernews", "codeinterpreter"]
-    );
-    let no_auth: Vec<_> = all["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|item| item["no_auth"] == true)
-        .collect();
-    assert_eq!(no_auth.len(), 2);
-    assert!(
-        no_auth
-            .iter()
-            .all(|item| item["auth_schemes"] == json!(["NO_AUTH"]))
-    );
-    assert_eq!(
-        slugs(&list("sort_by=alphabetically&limit=2").await),
-        ["codeinterpreter", "github"]
-    );
-    assert_eq!(slugs(&list("search=messag").await), ["slack"]);
-    assert_eq!(
-        slugs(&list("category=developer-tools").await),
-        ["github", "codeinterpreter"]
-    );
-    assert_eq!(
-        slugs(&list("managed_by=composio").await),
-        ["github", "slack", "reddit"]
-    );
-    assert!(slugs(&list("type=custom").await).is_empty());
+    let all = ["github", "slack", "reddit", "hackernews", "codeinterpreter"];
+    for (query, expected) in [
+        ("", &all[..]),
+        ("sort_by=alphabetically&limit=2", &["codeinterpreter", "github"]),
+        ("search=ck", &["slack", "hackernews"]),
+        ("category=developer-tools", &["github", "codeinterpreter"]),
+        ("managed_by=composio", &all[..3]),
+        ("type=custom", &[]),
+    ] {
+        let page = world.get(&format!("/toolkits?{query}")).await.ok();
+        assert_eq!(slugs(&page), expected, "{query}");
+    }
     world.get("/toolkits?limit=1001").await.error(400, 10400);
-    let short = list("search=ck").await;
-    assert_eq!(
-        slugs(&short),
-        ["slack", "hackernews"],
-        "short searches are fine on v3.1"
-    );
+    let page = world.get("/toolkits").await.ok();
+    let news = json!({"id": "news", "name": "news"});
+    let hackernews = json!({"no_auth": true, "auth_schemes": ["NO_AUTH"], "meta": {"categories": [news]}});
+    assert_has(&page["items"][3], &hackernews);
+    let categories = world.get("/toolkits/categories").await.ok();
+    assert!(categories["items"].as_array().unwrap().contains(&news));
 
-    let multi = world
-        .post(
-            "/toolkits/multi",
-            json!({"toolkits": ["reddit", "hackernews"], "limit": 1}),
-        )
-        .await
-        .ok();
-    assert_eq!(
-        (slugs(&multi), &multi["total_items"]),
-        (vec!["reddit"], &json!(2))
-    );
-    let cursor = multi["next_cursor"].clone();
-    let next = world
-        .post(
-            "/toolkits/multi",
-            json!({"toolkits": ["reddit", "hackernews"], "cursor": cursor}),
-        )
-        .await;
-    assert_eq!(slugs(&next.ok()), ["hackernews"]);
-
-    let old = World {
-        prefix: "/api/v3",
-        ..world
+    let multi = |more: Value| {
+        let mut body = json!({"toolkits": ["reddit", "hackernews"], "limit": 1});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        world.post("/toolkits/multi", body)
     };
-    old.get("/toolkits?search=ck").await.error(400, 10400);
+    let first = multi(json!({})).await.ok();
+    assert_eq!(
+        (slugs(&first), &first["total_items"]),
+        (vec!["reddit".to_owned()], &json!(2))
+    );
+    let next = multi(json!({"cursor": first["next_cursor"]})).await.ok();
+    assert_eq!(slugs(&next), ["hackernews"]);
+    world.on_v3().get("/toolkits?search=ck").await.error(400, 10400);
 }
 
 #[tokio::test]
 async fn a_toolkit_in_detail() {
     let world = World::new().await;
     let reddit = world.get("/toolkits/reddit").await.ok();
-    assert_eq!(reddit["meta"]["version"], "20260424_00");
+    let expected = json!({"meta": {"version": "20260424_00"}, "get_current_user_endpoint": "/api/v1/me"});
+    assert_has(&reddit, &expected);
     assert_eq!(reddit["auth_config_details"][0]["mode"], "OAUTH2");
-    assert_eq!(reddit["get_current_user_endpoint"], "/api/v1/me");
-    assert!(reddit.get("no_auth").is_none(), "lists alone say so");
+    assert!(reddit.get("no_auth").is_none() && reddit.get("auth_schemes").is_none());
+    let hackernews = world.get("/toolkits/hackernews").await.ok();
+    assert_eq!(hackernews["meta"]["categories"][0]["slug"], "news");
     let old = world.get("/toolkits/reddit?version=00000000_00").await.ok();
     assert_eq!(old["meta"]["version"], "00000000_00");
     world.get("/toolkits/nonexistent").await.error(404, 10404);
-    let categories = world.get("/toolkits/categories").await.ok();
-    assert!(
-        categories["items"]
-            .as_array()
-            .unwrap()
-            .contains(&json!({"id": "news", "name": "news"}))
-    );
     let changelog = world.get("/toolkits/changelog").await.ok();
     assert_eq!(changelog["items"][2]["versions"][0]["version"], "20260424_00");
 }
@@ -109,94 +65,64 @@ async fn a_toolkit_in_detail() {
 async fn tools_are_listed_and_found() {
     let world = World::new().await;
     let list = async |query: &str| world.get(&format!("/tools?{query}")).await.ok();
-    let reddit = list("toolkit_slug=reddit&limit=1000").await;
-    assert_eq!(reddit["total_items"], 23);
-    assert_eq!(
-        list("").await["items"].as_array().unwrap().len(),
-        20,
-        "twenty a page unless asked otherwise"
-    );
-    assert_eq!(
-        list("toolkit_slug=reddit&include_deprecated=false").await["total_items"],
-        22
-    );
-    assert_eq!(
-        list("toolkit_slug=hackernews,codeinterpreter").await["total_items"],
-        11
-    );
-    let wanted = "tool_slugs=REDDIT_GET_SCOPES,SLACK_SEND_MESSAGE&toolkit_slug=github";
-    assert_eq!(
-        slugs(&list(wanted).await),
-        ["REDDIT_GET_SCOPES", "SLACK_SEND_MESSAGE"],
-        "slugs win"
-    );
-    assert_eq!(slugs(&list("query=new%20subreddit").await), ["REDDIT_GET_NEW"]);
-    assert_eq!(
-        slugs(&list("scopes=submit").await),
-        ["REDDIT_CREATE_REDDIT_POST", "REDDIT_POST_REDDIT_COMMENT"]
-    );
-    assert_eq!(list("important=true").await["total_items"], 6);
-    assert_eq!(list("tags=idempotentHint").await["total_items"], 2);
-    let tool = &reddit["items"][0];
-    assert_eq!(tool["toolkit"]["name"], "Reddit");
-    assert_eq!(
-        tool["input_parameters"]["required"],
-        json!(["subreddit", "title", "kind"])
-    );
-    let total = list("limit=1").await["total_items"].as_u64().unwrap();
+    for (query, total) in [
+        ("toolkit_slug=reddit&limit=1000", 23),
+        ("toolkit_slug=reddit&include_deprecated=false", 22),
+        ("toolkit_slug=hackernews,codeinterpreter", 11),
+        ("important=true", 6),
+        ("tags=idempotentHint", 2),
+        ("", 48),
+    ] {
+        assert_eq!(list(query).await["total_items"], total, "{query}");
+    }
+    assert_eq!(slugs(&list("").await).len(), 20, "twenty is the default");
+    let posting = ["REDDIT_CREATE_REDDIT_POST", "REDDIT_POST_REDDIT_COMMENT"];
+    for (query, expected) in [
+        ("query=new%20subreddit", &["REDDIT_GET_NEW"][..]),
+        ("scopes=submit", &posting),
+        (
+            "tool_slugs=REDDIT_GET_NEW&toolkit_slug=github",
+            &["REDDIT_GET_NEW"],
+        ),
+    ] {
+        assert_eq!(slugs(&list(query).await), expected, "{query}");
+    }
+    let tool = list("toolkit_slug=reddit").await["items"][0].clone();
+    let required = json!(["subreddit", "title", "kind"]);
+    let expected = json!({"toolkit": {"name": "Reddit"}, "input_parameters": {"required": required}});
+    assert_has(&tool, &expected);
     let all = world.get("/tools/enum").await.ok();
-    assert_eq!(all.as_array().unwrap().len() as u64, total);
-    let old = World {
-        prefix: "/api/v3",
-        ..world
-    };
-    let joined = old.get("/tools/enum").await.ok();
-    assert_eq!(joined.as_str().unwrap().split(',').count() as u64, total);
+    assert_eq!(all.as_array().unwrap().len(), 48);
+    let joined = world.on_v3().get("/tools/enum").await.ok();
+    assert_eq!(joined.as_str().unwrap().split(',').count(), 48);
 }
 
 #[tokio::test]
 async fn the_prefixes_differ_in_the_default_version() {
     let world = World::new().await;
     let tool = "/tools/REDDIT_GET_REDDIT_USER_ABOUT";
-    let version = |reply: Value| reply["version"].as_str().unwrap().to_owned();
-    assert_eq!(version(world.get(tool).await.ok()), "20260424_00");
-    assert_eq!(
-        version(world.get(&format!("{tool}?version=20251209_00")).await.ok()),
-        "20251209_00"
-    );
-    assert_eq!(
-        version(
-            world
-                .get(&format!("{tool}?toolkit_versions%5Breddit%5D=20251209_00"))
-                .await
-                .ok()
-        ),
-        "20251209_00"
-    );
-    world
-        .get(&format!("{tool}?version=19990101_00"))
-        .await
-        .error(404, 2401);
+    let version = async |world: &World, query: &str| {
+        let reply = world.get(&format!("{tool}?{query}")).await;
+        reply.ok()["version"].as_str().unwrap().to_owned()
+    };
+    for (query, expected) in [
+        ("", "20260424_00"),
+        ("version=20251209_00", "20251209_00"),
+        ("toolkit_versions%5Breddit%5D=20251209_00", "20251209_00"),
+    ] {
+        assert_eq!(version(&world, query).await, expected, "{query}");
+    }
+    let unknown = format!("{tool}?version=19990101_00");
+    world.get(&unknown).await.error(404, 2401);
     let missing = world.get("/tools/REDDIT_FLY").await.error(404, 2401);
     assert_eq!(missing["slug"], "Tool_ToolNotFound");
     let pinned = world
         .get("/tools?limit=100&toolkit_versions=20260721_00")
         .await
         .ok();
-    let toolkits: Vec<_> = pinned["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|tool| tool["toolkit"]["slug"].as_str().unwrap())
-        .collect();
-    assert!(toolkits.contains(&"slack") && toolkits.contains(&"github") && !toolkits.contains(&"reddit"));
-    let old = World {
-        prefix: "/api/v3",
-        ..world
-    };
-    assert_eq!(version(old.get(tool).await.ok()), "00000000_00");
-    assert_eq!(
-        version(old.get(&format!("{tool}?version=latest")).await.ok()),
-        "20260424_00"
-    );
+    let slugs = slugs(&pinned).join(" ");
+    assert!(slugs.contains("SLACK_") && slugs.contains("GITHUB_") && !slugs.contains("REDDIT_"));
+    let world = world.on_v3();
+    assert_eq!(version(&world, "").await, "00000000_00");
+    assert_eq!(version(&world, "version=latest").await, "20260424_00");
 }

