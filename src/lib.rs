@@ -5,11 +5,13 @@
 
 pub mod api;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
-pub mod composio;
-pub mod controllers;
+pub(crate) mod composio;
+pub(crate) mod controllers;
+pub mod digest;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod operator;
-pub mod runtime;
+pub mod redact;
+pub(crate) mod runtime;
 pub mod schemas;
 pub mod settings;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]

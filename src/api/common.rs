@@ -22,7 +22,7 @@ pub fn request_token(object: &impl ResourceExt) -> Option<Cow<'_, str>> {
     if token.len() <= MAX_REQUEST_TOKEN {
         return Some(token.into());
     }
-    Some(crate::schemas::sha256_hex([token.as_bytes()]).into())
+    Some(crate::digest::sha256_hex([token.as_bytes()]).into())
 }
 
 /// A custom resource of this operator: its spec and status have the fields that the runtime works with.

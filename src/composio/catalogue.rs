@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 /// One toolkit as the catalogue lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolkitSummary {
+pub(crate) struct ToolkitSummary {
     /// Unique, in lower snake case; may begin with `_`.
     pub slug: String,
     /// Display name.
@@ -19,13 +19,13 @@ pub struct ToolkitSummary {
     /// Composio says that the toolkit is deprecated. `false` where it says nothing: the documented list shows deprecated
     /// toolkits on request without marking them.
     pub deprecated: bool,
-    /// Tools of the newest version. Two versions may count alike: not fit for noticing changes.
+    /// Tools of the newest version. Two versions may have the same number, so that it does not show changes.
     pub tools_count: Option<u64>,
 }
 
 /// A toolkit in detail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolkitDetail {
+pub(crate) struct ToolkitDetail {
     /// Unique, in lower snake case; may begin with `_`.
     pub slug: String,
     /// Display name.
@@ -50,7 +50,7 @@ pub struct ToolkitDetail {
 /// JSON Schema.
 #[derive(Clone, Debug)]
 pub struct Tool {
-    /// Unique, case-sensitive, for example `GITHUB_CREATE_AN_ISSUE`. The toolkit cannot be told from it.
+    /// Unique, case-sensitive, for example `GITHUB_CREATE_AN_ISSUE`. It does not show the toolkit.
     pub slug: String,
     /// Display name.
     pub name: String,
@@ -87,7 +87,7 @@ pub struct ToolToolkit {
 
 /// Which tools to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolQuery {
+pub(crate) struct ToolQuery {
     /// Slug of the toolkit.
     pub toolkit: String,
     /// Version of the toolkit, `YYYYMMDD_NN`. `None`: the latest.

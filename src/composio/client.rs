@@ -14,7 +14,7 @@ use super::list::{List, Listing, PAGE_SIZE, read};
 use super::model::{
     Account, AccountQuery, AccountStatus, AuthConfig, Deletion, ExecuteRequest, Link, LinkRequest, ToolResult,
 };
-use super::transport::{Call, Failure, Transport, http_client};
+use super::transport::{Call, Failure, Transport};
 use super::{ClientOptions, Error, wire};
 
 /// Longest error text of a tool that is kept, in characters: callers search it for words.
@@ -23,18 +23,20 @@ const TOOL_ERROR_LIMIT: usize = 1000;
 /// Items per page of toolkits and of tools: the most that these endpoints give.
 const CATALOGUE_PAGE_SIZE: &str = "1000";
 
-/// Is reported about every request that was sent and every budget that was reported. For metrics.
-pub trait CallObserver: Send + Sync {
+/// Receives every request that was sent and every budget that was reported. For metrics.
+pub(crate) trait CallObserver: Send + Sync {
     /// A request ended; `outcome` is `ok` or [`Error::outcome`]. Quick retries are requests of their own.
     fn call(&self, operation: &'static str, outcome: &'static str, elapsed: Duration);
     /// An answer reported the rate limit and what remains of it.
     fn budget(&self, limit: u64, remaining: u64);
 }
 
-/// Listens to nothing.
+/// Ignores everything.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoObserver;
+pub(crate) struct NoObserver;
 
+#[cfg(test)]
 impl CallObserver for NoObserver {
     fn call(&self, _operation: &'static str, _outcome: &'static str, _elapsed: Duration) {}
     fn budget(&self, _limit: u64, _remaining: u64) {}
@@ -42,7 +44,7 @@ impl CallObserver for NoObserver {
 
 /// Calls Composio with one API key. Clones share connections and budget.
 #[derive(Clone)]
-pub struct Client(Arc<Transport>);
+pub(crate) struct Client(Arc<Transport>);
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,13 +57,20 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] or [`Error::InvalidKeyFormat`].
-    pub fn new(
+    #[cfg(test)]
+    pub(super) fn new(
         options: &ClientOptions,
         key: SecretString,
         budget: Budget,
         observer: Arc<dyn CallObserver>,
     ) -> Result<Self, Error> {
-        Self::with_http(options, http_client(options)?, key, budget, observer)
+        Self::with_http(
+            options,
+            super::transport::http_client(options)?,
+            key,
+            budget,
+            observer,
+        )
     }
 
     /// A client that shares connections with others.
@@ -77,24 +86,25 @@ impl Client {
         )?)))
     }
 
-    /// The budget that all calls of this client draw on.
-    pub fn budget(&self) -> &Budget {
+    /// The budget that all calls of this client use.
+    #[cfg(test)]
+    pub(super) fn budget(&self) -> &Budget {
         &self.0.budget
     }
 
-    /// Composio answered 401 within the last five minutes, and nothing has succeeded since: that answer, and how long
-    /// it still counts. Calls are not held back by it; callers ask first.
-    pub fn unauthorized_since(&self) -> Option<(Error, Duration)> {
+    /// If Composio answered 401 within the last five minutes and no call has succeeded since: that error, and how much
+    /// longer it counts. Calls are sent nevertheless, so callers should ask first.
+    pub(crate) fn unauthorized_since(&self) -> Option<(Error, Duration)> {
         self.0.unauthorized_since()
     }
 
-    /// Forgets the rejection, so that the key is tried again.
-    pub fn clear_unauthorized(&self) {
+    /// Forgets the 401, so that callers try the key again.
+    pub(crate) fn clear_unauthorized(&self) {
         self.0.set_unauthorized(None);
     }
 
     /// All auth configs of one toolkit, the disabled ones included.
-    pub async fn list_auth_configs(
+    pub(crate) async fn list_auth_configs(
         &self,
         priority: Priority,
         toolkit: &str,
@@ -107,7 +117,7 @@ impl Client {
             query: vec![("toolkit_slug", &toolkit), ("show_disabled", "true")],
             decode: wire::auth_config_item,
             id: |config: &AuthConfig| &config.id,
-            // A filter that the server ignored must not attach people to another toolkit.
+            // If the server ignored the filter, configs of other toolkits must not be returned.
             wanted: &|config| config.toolkit.is_empty() || config.toolkit.eq_ignore_ascii_case(&toolkit),
         };
         Ok(read(&self.0, priority, &list).await?.items)
@@ -116,9 +126,12 @@ impl Client {
     /// Every auth config of the project that new accounts can be made with.
     ///
     /// # Errors
-    /// Also [`Error::Decode`] if some of the list could not be read: who concludes from a config's absence that its
-    /// toolkit is no longer in use must not be misled.
-    pub async fn list_all_auth_configs(&self, priority: Priority) -> Result<Listing<AuthConfig>, Error> {
+    /// Also [`Error::Decode`] if a part of the list could not be decoded: callers conclude from a config's absence that its
+    /// toolkit is no longer in use.
+    pub(crate) async fn list_all_auth_configs(
+        &self,
+        priority: Priority,
+    ) -> Result<Listing<AuthConfig>, Error> {
         let list = List {
             operation: "list_auth_configs",
             path: "auth_configs",
@@ -147,7 +160,7 @@ impl Client {
     }
 
     /// The whole catalogue, by slug: native and custom toolkits, the deprecated ones included.
-    pub async fn list_toolkits(&self, priority: Priority) -> Result<Listing<ToolkitSummary>, Error> {
+    pub(crate) async fn list_toolkits(&self, priority: Priority) -> Result<Listing<ToolkitSummary>, Error> {
         let list = List {
             operation: "list_toolkits",
             path: "toolkits",
@@ -167,7 +180,7 @@ impl Client {
 
     /// One toolkit, of its latest version or the one named; `None` if Composio says that there is no such toolkit, or
     /// no such version of it.
-    pub async fn toolkit(
+    pub(crate) async fn toolkit(
         &self,
         priority: Priority,
         slug: &str,
@@ -190,7 +203,11 @@ impl Client {
     }
 
     /// All tools of a toolkit with their schemas. A toolkit that does not exist may well be an empty list.
-    pub async fn list_tools(&self, priority: Priority, query: &ToolQuery) -> Result<Listing<Tool>, Error> {
+    pub(crate) async fn list_tools(
+        &self,
+        priority: Priority,
+        query: &ToolQuery,
+    ) -> Result<Listing<Tool>, Error> {
         let toolkit = joined("toolkit", &[&query.toolkit])?;
         // A version without the toolkit it belongs to is only documented for `latest`.
         let version = match &query.version {
@@ -212,24 +229,14 @@ impl Client {
             ],
             decode: wire::tool_item,
             id: |tool: &Tool| &tool.slug,
-            // A filter that the server ignored must not mix toolkits.
+            // If the server ignored the filter, tools of other toolkits must not be returned.
             wanted: &|tool| tool.toolkit.slug.is_empty() || tool.toolkit.slug.eq_ignore_ascii_case(&toolkit),
         };
         read(&self.0, priority, &list).await
     }
 
-    /// All accounts that match, of every status and account type, oldest first. Items that cannot be understood are left
-    /// out; where absence matters use [`account_listing`](Self::account_listing).
-    pub async fn list_accounts(
-        &self,
-        priority: Priority,
-        query: &AccountQuery,
-    ) -> Result<Vec<Account>, Error> {
-        Ok(self.account_listing(priority, query).await?.items)
-    }
-
-    /// The same list, with what is known about the items that could not be understood.
-    pub async fn account_listing(
+    /// All accounts that match, of every status and account type, oldest first.
+    pub(crate) async fn list_accounts(
         &self,
         priority: Priority,
         query: &AccountQuery,
@@ -261,7 +268,7 @@ impl Client {
             query: parameters,
             decode: wire::account_item,
             id: |account: &Account| &account.id,
-            // A filter that the server ignored must not mix up people.
+            // If the server ignored a filter, accounts of other people must not be returned.
             wanted: &|account| {
                 passes(&query.toolkits, &account.toolkit)
                     && (query.user_ids.is_empty()
@@ -273,9 +280,9 @@ impl Client {
         read(&self.0, priority, &list).await
     }
 
-    /// One account; `None` if Composio says that it does not exist. A 404 that is an HTML page comes from something in
-    /// between and is an error.
-    pub async fn account(&self, priority: Priority, id: &str) -> Result<Option<Account>, Error> {
+    /// One account; `None` if Composio says that it does not exist. A 404 with an HTML page comes from a proxy and is an
+    /// error.
+    pub(crate) async fn account(&self, priority: Priority, id: &str) -> Result<Option<Account>, Error> {
         let call = self.request(
             "get_account",
             priority,
@@ -294,9 +301,9 @@ impl Client {
         }
     }
 
-    /// Makes an account and the link that its user completes it with. Never repeated: after an error with
-    /// [`Error::answer_unknown`] the account may exist, to be found by its alias.
-    pub async fn create_link(&self, request: &LinkRequest) -> Result<Link, Error> {
+    /// Makes an account and the link with which its user completes it. Never repeated: after an error that leaves open
+    /// whether the request had its effect, the account may exist and can be found by its alias.
+    pub(crate) async fn create_link(&self, request: &LinkRequest) -> Result<Link, Error> {
         let mut body = json!({
             "auth_config_id": request.auth_config_id,
             "user_id": request.user_id,
@@ -329,7 +336,7 @@ impl Client {
     }
 
     /// Deletes an account; with `revoke` its tokens are revoked at the provider first, as far as that is possible.
-    pub async fn delete_account(&self, id: &str, revoke: bool) -> Result<Deletion, Error> {
+    pub(crate) async fn delete_account(&self, id: &str, revoke: bool) -> Result<Deletion, Error> {
         let mut call = self.request(
             "delete_account",
             Priority::Pending,
@@ -350,7 +357,7 @@ impl Client {
     }
 
     /// Enables or disables an account. Not a repair for expired or revoked accounts.
-    pub async fn set_account_enabled(&self, id: &str, enabled: bool) -> Result<(), Error> {
+    pub(crate) async fn set_account_enabled(&self, id: &str, enabled: bool) -> Result<(), Error> {
         let path = ["connected_accounts", id, "status"];
         let body = json!({ "enabled": enabled });
         let call = self.request(
@@ -368,7 +375,7 @@ impl Client {
     }
 
     /// Runs a tool. Never repeated: tools may write. A tool that failed is an `Ok` whose result says so.
-    pub async fn execute(
+    pub(crate) async fn execute(
         &self,
         priority: Priority,
         tool: &str,
@@ -423,7 +430,7 @@ fn is_gone(failure: &Failure) -> bool {
     failure.error.is_not_found() && failure.from_composio
 }
 
-/// A success status with a body that says no.
+/// A success status with a body that says otherwise.
 fn refused(message: &str) -> Error {
     Error::Http {
         status: 200,

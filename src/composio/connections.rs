@@ -1,4 +1,4 @@
-//! One client, budget and poller per API key, shared by everyone who uses that key.
+//! One client, rate budget and account poller per API key, shared by everyone who uses that key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::accounts::{AccountPoller, PollerOptions};
@@ -15,26 +14,23 @@ use super::budget::{Budget, BudgetOptions};
 use super::client::{CallObserver, Client};
 use super::transport::http_client;
 use super::{ClientOptions, Error};
+use crate::digest::sha256_hex;
 
-/// A connection that nobody has asked for in this time, and that follows nothing, is dropped.
+/// A connection that nobody has asked for in this time, and through which nobody follows an account, is dropped.
 const IDLE: Duration = Duration::from_mins(10);
 
-/// How often idle connections are looked for.
+/// How often idle connections are searched for.
 const SWEEP: Duration = Duration::from_mins(1);
 
-/// The beginning of the key's SHA-256 in hexadecimal: tells keys apart in logs without giving them away.
-pub fn fingerprint(key: &SecretString) -> String {
-    let mut prefix = [0; 8];
-    prefix[2..].copy_from_slice(&digest(key)[..6]);
-    format!("{:012x}", u64::from_be_bytes(prefix))
-}
+/// How many digits of a key's hash tell keys apart in logs.
+const FINGERPRINT: usize = 12;
 
 /// Everything that belongs to one API key.
 pub struct Connection<O: Clone + Eq + Hash> {
     /// Calls with this key.
-    pub client: Client,
-    /// Accounts followed with this key.
-    pub accounts: AccountPoller<O>,
+    pub(crate) client: Client,
+    /// Accounts that are followed with this key.
+    pub(crate) accounts: AccountPoller<O>,
     fingerprint: String,
 }
 
@@ -47,18 +43,18 @@ impl<O: Clone + Eq + Hash> fmt::Debug for Connection<O> {
 }
 
 impl<O: Clone + Eq + Hash + Send + Sync + 'static> Connection<O> {
-    /// Tells this key from others; safe to log.
-    pub fn fingerprint(&self) -> &str {
+    /// The beginning of the key's SHA-256 in hexadecimal: tells keys apart in logs without giving them away.
+    pub(crate) fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// Composio answered 401 to this key within the last five minutes: calling is pointless.
-    pub fn is_unauthorized(&self) -> bool {
+    /// Composio answered 401 to this key within the last five minutes: calls are pointless.
+    pub(crate) fn is_unauthorized(&self) -> bool {
         self.client.unauthorized_since().is_some()
     }
 
     /// Tries the key again before the five minutes are over.
-    pub fn clear_unauthorized(&self) {
+    pub(crate) fn clear_unauthorized(&self) {
         self.client.clear_unauthorized();
         self.accounts.retry_now();
     }
@@ -67,21 +63,20 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> Connection<O> {
 /// The connections of all keys in use.
 pub struct Connections<O: Clone + Eq + Hash> {
     options: ClientOptions,
-    budget: BudgetOptions,
     poller: PollerOptions,
     http: reqwest::Client,
     observer: Arc<dyn CallObserver>,
     wake: Arc<dyn Fn(O) + Send + Sync>,
-    /// By the whole digest of the key: keys themselves are kept in one place only, the client.
-    by_key: Mutex<ByKey<O>>,
-}
-
-struct ByKey<O: Clone + Eq + Hash> {
-    known: HashMap<[u8; 32], Known<O>>,
-    swept_at: Instant,
+    known: Mutex<Known<O>>,
 }
 
 struct Known<O: Clone + Eq + Hash> {
+    /// By the whole hash of the key: the key itself is only kept in the client.
+    by_key: HashMap<String, Entry<O>>,
+    swept_at: Instant,
+}
+
+struct Entry<O: Clone + Eq + Hash> {
     connection: Arc<Connection<O>>,
     used_at: Instant,
 }
@@ -95,102 +90,94 @@ impl<O: Clone + Eq + Hash> fmt::Debug for Connections<O> {
 }
 
 impl<O: Clone + Eq + Hash + Send + Sync + 'static> Connections<O> {
-    /// No connections yet.
+    /// Connects to nothing yet.
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] if no key could ever be used with these options.
-    pub fn new(
+    pub(crate) fn new(
         options: ClientOptions,
         poller: PollerOptions,
         observer: Arc<dyn CallObserver>,
         wake: Arc<dyn Fn(O) + Send + Sync>,
     ) -> Result<Self, Error> {
         let http = http_client(&options)?;
-        let by_key = Mutex::new(ByKey {
-            known: HashMap::new(),
+        let known = Mutex::new(Known {
+            by_key: HashMap::new(),
             swept_at: Instant::now(),
         });
-        let budget = BudgetOptions::default();
         Ok(Self {
             options,
-            budget,
             poller,
             http,
             observer,
             wake,
-            by_key,
+            known,
         })
     }
 
-    /// The connection of a key, made at the first request. Must be called on a tokio runtime.
+    /// The connection of a key, made when it is first asked for. Must be called on a tokio runtime.
     ///
     /// # Errors
     /// [`Error::InvalidKeyFormat`].
-    pub fn connection(&self, key: &SecretString) -> Result<Arc<Connection<O>>, Error> {
+    pub(crate) fn connection(&self, key: &SecretString) -> Result<Arc<Connection<O>>, Error> {
         let now = Instant::now();
-        let digest = digest(key);
-        let mut by_key = self.lock();
-        if now.duration_since(by_key.swept_at) >= SWEEP {
-            by_key.swept_at = now;
-            by_key
-                .known
-                .retain(|known_digest, known| *known_digest == digest || !known.is_idle(now));
+        let hash = sha256_hex([key.expose_secret().as_bytes()]);
+        let mut known = self.lock();
+        if now.duration_since(known.swept_at) >= SWEEP {
+            known.swept_at = now;
+            known
+                .by_key
+                .retain(|other, entry| *other == hash || !entry.is_idle(now));
         }
-        if let Some(known) = by_key.known.get_mut(&digest) {
-            known.used_at = now;
-            return Ok(Arc::clone(&known.connection));
+        if let Some(entry) = known.by_key.get_mut(&hash) {
+            entry.used_at = now;
+            return Ok(Arc::clone(&entry.connection));
         }
-        let budget = Budget::new(self.budget.clone());
+        let budget = Budget::new(BudgetOptions::default());
         let observer = Arc::clone(&self.observer);
         let client = Client::with_http(&self.options, self.http.clone(), key.clone(), budget, observer)?;
-        let accounts = AccountPoller::start(client.clone(), &self.poller, Arc::clone(&self.wake));
+        let accounts = AccountPoller::start(client.clone(), self.poller, Arc::clone(&self.wake));
         let connection = Arc::new(Connection {
             client,
             accounts,
-            fingerprint: fingerprint(key),
+            fingerprint: hash[..FINGERPRINT].to_owned(),
         });
-        by_key.known.insert(
-            digest,
-            Known {
-                connection: Arc::clone(&connection),
-                used_at: now,
-            },
-        );
+        let entry = Entry {
+            connection: Arc::clone(&connection),
+            used_at: now,
+        };
+        known.by_key.insert(hash, entry);
         Ok(connection)
     }
 
-    /// Stops following an owner's account with every key but that of `keep`: for an owner that is gone, or whose key
+    /// Stops following an owner's account with every key but that of `keep`: for an owner that was deleted, or whose key
     /// was replaced.
-    pub fn unfollow(&self, owner: &O, keep: Option<&Connection<O>>) {
-        for known in self.lock().known.values() {
-            if keep.is_none_or(|keep| keep.fingerprint != known.connection.fingerprint) {
-                known.connection.accounts.unfollow(owner);
+    pub(crate) fn unfollow(&self, owner: &O, keep: Option<&Connection<O>>) {
+        for Entry { connection, .. } in self.lock().by_key.values() {
+            if keep.is_none_or(|keep| keep.fingerprint != connection.fingerprint) {
+                connection.accounts.unfollow(owner);
             }
         }
     }
 
     /// Stops following, with every key, for every owner but those that `keep` names.
-    pub fn retain_followers(&self, keep: impl Fn(&O) -> bool) {
-        for known in self.lock().known.values() {
-            known.connection.accounts.retain_followers(&keep);
+    pub(crate) fn retain_followers(&self, keep: impl Fn(&O) -> bool) {
+        for entry in self.lock().by_key.values() {
+            entry.connection.accounts.retain_followers(&keep);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, ByKey<O>> {
-        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known<O>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<O: Clone + Eq + Hash> Known<O> {
+impl<O: Clone + Eq + Hash> Entry<O> {
     fn is_idle(&self, now: Instant) -> bool {
         now.duration_since(self.used_at) >= IDLE
             && self.connection.accounts.followers() == 0
             && Arc::strong_count(&self.connection) == 1
     }
-}
-
-fn digest(key: &SecretString) -> [u8; 32] {
-    Sha256::digest(key.expose_secret().as_bytes()).into()
 }
 
 #[cfg(test)]
@@ -244,18 +231,18 @@ mod tests {
         let followed_fingerprint = followed.fingerprint().to_owned();
         drop(followed);
         tokio::time::advance(IDLE).await;
-        let _new = connections.connection(&"ak_new".into()).unwrap();
+        let new = connections.connection(&"ak_new".into()).unwrap();
         let mut left: Vec<_> = connections
             .lock()
-            .known
+            .by_key
             .values()
-            .map(|known| known.connection.fingerprint().to_owned())
+            .map(|entry| entry.connection.fingerprint().to_owned())
             .collect();
         left.sort_unstable();
         let mut expected = [
             held.fingerprint().to_owned(),
             followed_fingerprint,
-            fingerprint(&"ak_new".into()),
+            new.fingerprint().to_owned(),
         ]
         .to_vec();
         expected.sort_unstable();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Why a call gave no answer. Nothing in it grants access: messages are scrubbed of keys and links before they are kept.
+/// Why a call gave no answer. Nothing in it grants access: keys and links are removed from messages before they are kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Composio, or a gateway in front of it, answered with an error status, or refused with a success status.
@@ -18,7 +18,7 @@ pub enum Error {
         message: String,
         /// Correlation id that Composio's support asks for.
         request_id: Option<String>,
-        /// How long the remote side asks to be left alone.
+        /// How long the remote side asks to wait.
         retry_after: Option<Duration>,
     },
     /// The request was sent and no complete answer arrived in time.
@@ -44,7 +44,7 @@ pub enum Error {
         /// At most 200 characters of the body: of JSON only its structure, of HTML only its title.
         excerpt: String,
     },
-    /// The shared rate budget has no room for this call within the caller's patience. Nothing was sent.
+    /// The shared rate budget would make this call wait for too long. Nothing was sent.
     #[error("the rate budget is used up for the next {}", seconds(*.retry_after))]
     BudgetExhausted {
         /// When trying again makes sense.
@@ -59,7 +59,7 @@ pub enum Error {
         /// Which setting, and what it must be.
         message: String,
     },
-    /// The call itself makes no sense, for example an id that is empty or holds a comma. Nothing was sent.
+    /// The call is invalid, for example because an id is empty or contains a comma. Nothing was sent.
     #[error("{message}")]
     InvalidRequest {
         /// Which argument, and what it must be.
@@ -73,27 +73,27 @@ fn seconds(duration: Duration) -> String {
 
 impl Error {
     /// The key is unknown or was revoked: no call with it will succeed.
-    pub fn is_unauthorized(&self) -> bool {
+    pub(crate) fn is_unauthorized(&self) -> bool {
         self.status() == Some(401)
     }
 
     /// The key lacks the scope for this call, or the object belongs to somebody else.
-    pub fn is_forbidden(&self) -> bool {
+    pub(crate) fn is_forbidden(&self) -> bool {
         self.status() == Some(403)
     }
 
     /// The object never existed or was deleted.
-    pub fn is_not_found(&self) -> bool {
+    pub(crate) fn is_not_found(&self) -> bool {
         self.status() == Some(404)
     }
 
     /// Composio's rate limiter refused the call; the call had no effect.
-    pub fn is_rate_limited(&self) -> bool {
+    pub(crate) fn is_rate_limited(&self) -> bool {
         self.status() == Some(429)
     }
 
     /// How long to wait before the next try, where something said so.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Http { retry_after, .. } => *retry_after,
             Self::BudgetExhausted { retry_after } => Some(*retry_after),
@@ -103,7 +103,7 @@ impl Error {
 
     /// The same call may well succeed later without anybody changing anything. Rate limits are not among these: see
     /// [`is_throttled`](Self::is_throttled).
-    pub fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Http { status, .. } => *status == 408 || *status >= 500,
             Self::Timeout | Self::Connect { .. } | Self::Transport { .. } | Self::Decode { .. } => true,
@@ -115,19 +115,21 @@ impl Error {
     }
 
     /// Too many calls, by Composio's limit or by our own budget: only waiting helps.
-    pub fn is_throttled(&self) -> bool {
+    pub(crate) fn is_throttled(&self) -> bool {
         self.is_rate_limited() || matches!(self, Self::BudgetExhausted { .. })
     }
 
     /// A link was refused because another account of this user and toolkit holds the alias: 400, and the message says
     /// so. Its code, 600, is that of other refusals too.
-    pub fn is_alias_taken(&self) -> bool {
+    pub(crate) fn is_alias_taken(&self) -> bool {
         matches!(self, Self::Http { status: 400, message, .. }
             if message.contains("Alias") && message.contains("already in use"))
     }
 
-    /// The request may have had its effect although no usable answer came: the caller must poll before it repeats.
-    pub fn answer_unknown(&self) -> bool {
+    /// The request may have had its effect although no usable answer came: the caller must find that out before it sends
+    /// the request again.
+    #[cfg(test)]
+    pub(crate) fn answer_unknown(&self) -> bool {
         match self {
             Self::Http { status, .. } => *status == 408 || *status >= 500,
             Self::Timeout | Self::Transport { .. } | Self::Decode { .. } => true,
@@ -136,7 +138,7 @@ impl Error {
     }
 
     /// HTTP status of the answer, where there was one.
-    pub fn status(&self) -> Option<u16> {
+    pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Http { status, .. } => Some(*status),
             _ => None,
@@ -144,7 +146,7 @@ impl Error {
     }
 
     /// A label from a closed set, for metrics.
-    pub fn outcome(&self) -> &'static str {
+    pub(crate) fn outcome(&self) -> &'static str {
         match self {
             Self::Http { status, .. } => match status {
                 400 => "bad_request",

@@ -1,4 +1,4 @@
-//! Lists, followed to their last page.
+//! Reads lists to their last page.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,26 +11,27 @@ use super::wire::{Skipped, page};
 
 /// Items per page where nothing else is known: safe for every list of the API but the webhook subscriptions.
 pub(super) const PAGE_SIZE: &str = "100";
-/// A list of more pages than this does not end.
+/// A list of more pages than this is taken for endless.
 const MOST_PAGES: usize = 2000;
 
 /// A list with all its pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing<T> {
-    /// What could be read, each object once.
+pub(crate) struct Listing<T> {
+    /// What could be decoded, each object once.
     pub items: Vec<T>,
-    /// What could not: with any of these the list says nothing about what it does not contain.
+    /// What could not be decoded. With any of these, an object's absence from the list proves nothing.
     pub skipped: Vec<Skipped>,
-    /// How many objects there are by Composio's own count, the one given last, without those that nobody asked for;
-    /// `None` if no page says. More than there are items: some are missing. Fewer: some vanished while the list was read.
+    /// How many objects there are by Composio's own count on the last page that gave one, without those that nobody asked
+    /// for. If it is higher than the number of items, some are missing; if it is lower, some were deleted while the list
+    /// was read.
     pub reported_total: Option<usize>,
-    /// How many pages were read, those of a second reading included.
+    /// How many pages were read, including those of a second attempt.
     pub pages: usize,
 }
 
 impl<T> Listing<T> {
-    /// Everything in the answer could be read.
-    pub fn is_complete(&self) -> bool {
+    /// Everything in the answer could be decoded.
+    pub(crate) fn is_complete(&self) -> bool {
         self.skipped.is_empty()
     }
 }
@@ -39,27 +40,28 @@ impl<T> Listing<T> {
 pub(super) struct List<'a, T> {
     pub operation: &'static str,
     pub path: &'a str,
-    /// Items to ask for per page: no more than the endpoint gives, which may refuse a larger number.
+    /// Items to ask for per page. The endpoint may refuse a number above its limit.
     pub page_size: &'static str,
     pub query: Vec<(&'a str, &'a str)>,
     pub decode: fn(&RawValue) -> Result<T, Skipped>,
     pub id: fn(&T) -> &str,
-    /// Whether an object is among those that were asked for, should the server have ignored a filter. Judges by what does
-    /// not change in the life of an object.
+    /// Whether an object is among those that were asked for, in case the server ignored a filter. Must depend on fields
+    /// only that do not change in the life of an object.
     pub wanted: &'a (dyn Fn(&T) -> bool + Sync),
 }
 
-/// Reads the whole list. A cursor is a page number in disguise, so that objects which come and go between two pages
-/// shift the rest: what appears twice is kept once, and a list that is shorter than it claims to be is read again.
+/// Reads the whole list. A cursor is an encoded page number, so that objects which are created or deleted between two
+/// pages move the others to another page: what appears twice is kept once, and a list that is shorter than it claims to be
+/// is read again.
 pub(super) async fn read<T>(
     transport: &Transport,
     priority: Priority,
     list: &List<'_, T>,
 ) -> Result<Listing<T>, Error> {
-    let mut collected = pass(transport, priority, list).await?;
-    if collected.is_short_of_its_total() {
-        let again = pass(transport, priority, list).await?;
-        if again.is_short_of_its_total() {
+    let mut collected = read_pages(transport, priority, list).await?;
+    if collected.may_be_incomplete() {
+        let again = read_pages(transport, priority, list).await?;
+        if again.may_be_incomplete() {
             collected.merge(list, again);
         } else {
             collected = Collected {
@@ -80,7 +82,7 @@ pub(super) async fn read<T>(
         tracing::warn!(
             operation = list.operation,
             skipped = skipped.len(),
-            "list items cannot be understood"
+            "Composio listed items that cannot be decoded"
         );
     }
     Ok(Listing {
@@ -91,23 +93,23 @@ pub(super) async fn read<T>(
     })
 }
 
-/// What the pages of a list held: objects by id, the newest answer about each.
+/// What the pages of a list contained: objects by id, the newest version of each.
 struct Collected<T> {
     items: Vec<T>,
-    /// Where each object is among the items; `None`: nobody asked for it.
+    /// Index of each object in `items`; `None` if nobody asked for it.
     places: HashMap<String, Option<usize>>,
     skipped: Vec<Skipped>,
     pages: usize,
-    /// The number of objects that a page spoke of last.
+    /// The number of objects that a page reported last.
     reported_total: Option<usize>,
     /// The highest such number of all pages.
     highest_reported_total: Option<usize>,
 }
 
 impl<T> Collected<T> {
-    /// Objects that vanish while the list is read pull others over the edge of a page: then the number of objects falls
-    /// together with the count of them, and only the highest count tells.
-    fn is_short_of_its_total(&self) -> bool {
+    /// When an object is deleted while the list is read, later ones move to an earlier page and are missed. The reported
+    /// total falls with it, so that only the highest one shows that objects are missing.
+    fn may_be_incomplete(&self) -> bool {
         let known = self.places.len() + self.skipped.len();
         self.pages > 1
             && self
@@ -130,7 +132,7 @@ impl<T> Collected<T> {
         }
     }
 
-    /// Takes over what a later reading saw.
+    /// Adds what a second attempt read.
     fn merge(&mut self, list: &List<'_, T>, later: Self) {
         for item in later.items {
             self.add(list, item);
@@ -146,7 +148,7 @@ impl<T> Collected<T> {
     }
 }
 
-async fn pass<T>(
+async fn read_pages<T>(
     transport: &Transport,
     priority: Priority,
     list: &List<'_, T>,

@@ -1,5 +1,5 @@
-//! The Composio client: typed endpoints, errors that answer their callers' questions, one rate budget for each API key,
-//! and polling that many objects share. It names no toolkit.
+//! The Composio client: typed endpoints, errors that answer their callers' questions, and for each API key one rate budget
+//! and one poller that many objects share.
 //!
 //! Nothing here knows about Kubernetes. API keys, links and credentials appear in no log line, error or debug output.
 
@@ -9,24 +9,27 @@ mod catalogue;
 mod client;
 mod connections;
 mod error;
+mod excerpt;
 mod list;
 mod model;
 mod options;
-mod scrub;
 #[cfg(test)]
 mod tests;
 mod transport;
 mod wire;
 
-pub use self::accounts::{AccountPoller, AccountState, PollFailure, Polled, PollerOptions};
-pub use self::budget::{Budget, BudgetOptions, BudgetSnapshot, Permit, Priority, RateHeaders};
-pub use self::catalogue::{Tool, ToolQuery, ToolToolkit, ToolkitDetail, ToolkitSummary};
-pub use self::client::{CallObserver, Client, NoObserver};
-pub use self::connections::{Connection, Connections, fingerprint};
-pub use self::error::Error;
-pub use self::list::Listing;
-pub use self::model::{
-    Account, AccountQuery, AccountStatus, AuthConfig, Deletion, ExecuteRequest, Link, LinkRequest, ToolResult,
+pub(crate) use self::accounts::{AccountState, Polled, PollerOptions};
+pub(crate) use self::budget::Priority;
+#[cfg(test)]
+pub(crate) use self::catalogue::ToolToolkit;
+pub(crate) use self::catalogue::{Tool, ToolQuery, ToolkitDetail};
+#[cfg(test)]
+pub(crate) use self::client::NoObserver;
+pub(crate) use self::client::{CallObserver, Client};
+pub(crate) use self::connections::{Connection, Connections};
+pub(crate) use self::error::Error;
+pub(crate) use self::list::Listing;
+pub(crate) use self::model::{
+    Account, AccountQuery, AccountStatus, AuthConfig, Deletion, ExecuteRequest, LinkRequest, ToolResult,
 };
-pub use self::options::ClientOptions;
-pub use self::wire::Skipped;
+pub(crate) use self::options::ClientOptions;

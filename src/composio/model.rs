@@ -5,10 +5,12 @@ use std::fmt;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
+use strum::{AsRefStr, EnumString};
 
 /// Lifecycle state of a connected account. `ACTIVE` says that the flow completed and a credential is stored, not that
 /// the provider still accepts it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(AsRefStr, Clone, Debug, EnumString, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum AccountStatus {
     /// The account exists; its user has not opened the link.
     Initializing,
@@ -27,12 +29,13 @@ pub enum AccountStatus {
     /// The tokens were revoked through Composio.
     Revoked,
     /// A value that this version does not know, verbatim.
+    #[strum(default, transparent)]
     Other(String),
 }
 
 impl AccountStatus {
     /// Whether a person still has to finish the hosted flow.
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         matches!(self, Self::Initializing | Self::Initiated | Self::Pending)
     }
 
@@ -41,40 +44,8 @@ impl AccountStatus {
     pub(super) const LISTED: &'static str = "INITIALIZING,INITIATED,ACTIVE,FAILED,EXPIRED,INACTIVE,REVOKED";
 
     /// The value as Composio spells it.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Initializing => "INITIALIZING",
-            Self::Initiated => "INITIATED",
-            Self::Pending => "PENDING",
-            Self::Active => "ACTIVE",
-            Self::Inactive => "INACTIVE",
-            Self::Failed => "FAILED",
-            Self::Expired => "EXPIRED",
-            Self::Revoked => "REVOKED",
-            Self::Other(value) => value,
-        }
-    }
-}
-
-impl From<&str> for AccountStatus {
-    fn from(value: &str) -> Self {
-        match value {
-            "INITIALIZING" => Self::Initializing,
-            "INITIATED" => Self::Initiated,
-            "PENDING" => Self::Pending,
-            "ACTIVE" => Self::Active,
-            "INACTIVE" => Self::Inactive,
-            "FAILED" => Self::Failed,
-            "EXPIRED" => Self::Expired,
-            "REVOKED" => Self::Revoked,
-            other => Self::Other(other.to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for AccountStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    pub(crate) fn as_str(&self) -> &str {
+        self.as_ref()
     }
 }
 
@@ -106,8 +77,9 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whether `other` tells a poller anything new. Timestamps do not count: they move without consequence.
-    pub fn same_for_followers(&self, other: &Self) -> bool {
+    /// Whether followers of the account have no reason to act on `other`. Timestamps do not count: they change without
+    /// consequence.
+    pub(super) fn same_for_followers(&self, other: &Self) -> bool {
         // Taken apart without `..` so that a new field has to be judged here.
         let Self {
             id,
@@ -136,7 +108,7 @@ impl Account {
 
 /// Which accounts to list; an empty list does not filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AccountQuery {
+pub(crate) struct AccountQuery {
     /// Owners.
     pub user_ids: Vec<String>,
     /// Account ids.
@@ -164,7 +136,7 @@ pub struct AuthConfig {
 
 /// Asks for a new account and the link that its user completes it with.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LinkRequest {
+pub(crate) struct LinkRequest {
     /// Auth config to use.
     pub auth_config_id: String,
     /// Owner of the new account.
@@ -189,7 +161,7 @@ impl fmt::Debug for LinkRequest {
 
 /// A new account and its link.
 #[derive(Clone, Debug)]
-pub struct Link {
+pub(crate) struct Link {
     /// Id of the account; it exists from now on and does not change when the user consents.
     pub connected_account_id: String,
     /// The page to open. Whoever completes it attaches their own account: hand it to one person, never log it.
@@ -200,7 +172,7 @@ pub struct Link {
 
 /// What a deletion found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletion {
+pub(crate) enum Deletion {
     /// The account existed and is now deleted.
     Deleted,
     /// The account was deleted before, or never existed.
@@ -209,7 +181,7 @@ pub enum Deletion {
 
 /// One tool call.
 #[derive(Clone, PartialEq)]
-pub struct ExecuteRequest {
+pub(crate) struct ExecuteRequest {
     /// Owner of the account; Composio refuses an account id without its owner.
     pub user_id: String,
     /// Account to act with.
@@ -235,7 +207,7 @@ impl fmt::Debug for ExecuteRequest {
 pub struct ToolResult {
     /// Output of the tool.
     pub data: Value,
-    /// Why the tool failed, in the provider's words, scrubbed of keys and links.
+    /// Why the tool failed, in the provider's words, without keys and links.
     pub error: Option<String>,
     /// The provider did what was asked.
     pub successful: bool,
@@ -289,12 +261,12 @@ mod tests {
             successful: true,
             log_id: None,
         };
-        let sent = Link {
+        let made = Link {
             connected_account_id: "ca".into(),
             redirect_url: "https://connect/hush".into(),
             expires_at: None,
         };
-        let shown = format!("{link:?} {call:?} {result:?} {sent:?}");
+        let shown = format!("{link:?} {call:?} {result:?} {made:?}");
         assert!(!shown.contains("hush"), "{shown}");
     }
 }

@@ -39,7 +39,7 @@ impl ClientOptions {
     ///
     /// # Errors
     /// [`Error::InvalidOptions`] names the first setting that cannot be used.
-    pub fn validate(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         self.endpoint().map(drop)
     }
 

@@ -12,16 +12,17 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use super::budget::{Budget, Permit, Priority, RateHeaders};
-use super::scrub::{MESSAGE_LIMIT, excerpt, plain_text, scrub};
+use super::excerpt::{EXCERPT_LIMIT, MESSAGE_LIMIT, excerpt, plain_text};
 use super::wire::{Unreadable, error_body};
 use super::{CallObserver, ClientOptions, Error};
+use crate::redact::remote_text;
 
 /// Bodies are kept in memory whole; the largest legitimate ones, pages of tool schemas, stay far below.
 const LARGEST_BODY: u64 = 64 * 1024 * 1024;
-/// Longest `Retry-After` that is believed.
+/// Longest `Retry-After` that is respected.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
-/// A rejected key is not tried again for this long.
-const REJECTION: Duration = Duration::from_mins(5);
+/// How long a 401 counts.
+const UNAUTHORIZED_FOR: Duration = Duration::from_mins(5);
 
 /// One call of the API.
 pub(super) struct Call {
@@ -35,13 +36,13 @@ pub(super) struct Call {
     pub repeatable: bool,
 }
 
-/// Why a call failed, with what only this crate's own code needs to know.
+/// Why a call failed, with what only the client needs to know.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub error: Error,
-    /// Another try at once may succeed.
+    /// Trying again at once may succeed.
     quick: bool,
-    /// The body can be Composio's own: not an HTML page of something in between.
+    /// Composio itself may have written the body: it is not the HTML page of a proxy.
     pub from_composio: bool,
 }
 
@@ -89,7 +90,7 @@ pub(super) struct Transport {
     header: HeaderValue,
     pub(super) budget: Budget,
     observer: Arc<dyn CallObserver>,
-    /// The 401 that Composio answered last, and when.
+    /// The last 401 of Composio and when it came, unless a call has succeeded since.
     unauthorized_since: Mutex<Option<(Instant, Error)>>,
 }
 
@@ -151,17 +152,17 @@ impl Transport {
 
     /// Text of the remote side without anything that grants access.
     pub(super) fn clean(&self, text: &str, limit: usize) -> String {
-        scrub(text, self.key.expose_secret(), limit)
+        remote_text(text, self.key.expose_secret(), limit)
     }
 
-    /// The 401 of the last five minutes, unless something succeeded or was forgiven since.
+    /// See [`Client::unauthorized_since`](super::Client::unauthorized_since).
     pub(super) fn unauthorized_since(&self) -> Option<(Error, Duration)> {
-        let unauthorized_since = self
+        let newest = self
             .unauthorized_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let (since, error) = unauthorized_since.as_ref()?;
-        let left = REJECTION
+        let (since, error) = newest.as_ref()?;
+        let left = UNAUTHORIZED_FOR
             .checked_sub(since.elapsed())
             .filter(|left| !left.is_zero())?;
         Some((error.clone(), left))
@@ -174,7 +175,7 @@ impl Transport {
             .unwrap_or_else(PoisonError::into_inner) = error.map(|error| (Instant::now(), error));
     }
 
-    /// Makes a call and decodes its answer. What may be repeated is tried up to three times in quick succession.
+    /// Makes a call and decodes its answer. A repeatable call is tried up to three times in quick succession.
     pub(super) async fn call<T>(
         &self,
         call: &Call,
@@ -216,7 +217,7 @@ impl Transport {
                 self.set_unauthorized(Some(error.clone()));
             }
             Err(Failure { error, .. }) => {
-                tracing::debug!(operation = call.operation, outcome, %error, "call failed");
+                tracing::debug!(operation = call.operation, outcome, %error, "call to Composio failed");
             }
         }
         result
@@ -266,7 +267,7 @@ impl Transport {
         Err(self.refusal(status, &body.unwrap_or_default(), request_id, retry_after))
     }
 
-    /// Tells the budget and the observer what the headers say about the limit.
+    /// Reports what the headers say about the limit to the budget and the observer.
     fn learn(&self, permit: &Permit, headers: &HeaderMap) {
         let rate = RateHeaders::read(headers);
         if rate == RateHeaders::default() {
@@ -280,7 +281,7 @@ impl Transport {
 
     async fn body(&self, response: &mut Response) -> Result<Vec<u8>, Failure> {
         let mut body = Vec::new();
-        // One that announces its size need not be read to be refused.
+        // A body that announces its size need not be read to be refused.
         let mut size = response.content_length();
         loop {
             if size.is_some_and(|size| size > LARGEST_BODY) {
@@ -312,10 +313,7 @@ impl Transport {
         let error_body = error_body(body);
         let message = match &error_body.message {
             Some(message) => self.clean(message, MESSAGE_LIMIT),
-            None => self.clean(
-                plain_text(&String::from_utf8_lossy(body)),
-                super::scrub::EXCERPT_LIMIT,
-            ),
+            None => self.clean(plain_text(&String::from_utf8_lossy(body)), EXCERPT_LIMIT),
         };
         let message = if message.is_empty() {
             status.canonical_reason().unwrap_or("no explanation").to_owned()

@@ -23,13 +23,6 @@ pub fn jittered(wait: Duration, failures: i64, seed: u64) -> Duration {
     wait + wait.mul_f64(spread / 4.0)
 }
 
-/// Seed for jitter: the same for the same object.
-pub fn seed(uid: &str) -> u64 {
-    uid.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    })
-}
-
 /// A number in 0..1 that looks random but is the same for the same seed.
 #[allow(clippy::cast_precision_loss, reason = "53 bits are all that is kept")]
 pub fn spread(seed: u64) -> f64 {

@@ -10,13 +10,14 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use tracing::Instrument;
 
-use super::backoff::{backoff, jittered, seed};
+use super::backoff::{backoff, jittered};
 use super::events::Announcement;
 use super::reconcile::{Error, Reconciled, reconcile};
 use super::status::is_conflict;
 use super::wake_ups::ObjectKey;
 use super::{Context, Controller};
 use crate::api::Reason;
+use crate::digest::seed;
 use crate::telemetry::metrics::Outcome;
 
 /// Wait before an object that changed meanwhile is read again.

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::object::HasSpec;
 
-use super::backoff;
 use super::failure::CurrentFailure;
 use super::wake_ups::ObjectKey;
 use crate::api::common::{Managed, StatusFields, StatusOf, request_token};
+use crate::digest;
 
 /// An object, reduced to what decisions read.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl<K: Managed> View<'_, K> {
 
     /// Seed for jitter: the same for the same object.
     pub fn seed(&self) -> u64 {
-        backoff::seed(self.uid)
+        digest::seed(self.uid)
     }
 }
 

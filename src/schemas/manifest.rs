@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::FORMAT;
 use super::pack::Encoding;
-use super::{FORMAT, sha256_hex};
+use crate::digest::sha256_hex;
 
 /// Key of the manifest.
 pub const MANIFEST_KEY: &str = "manifest.json";

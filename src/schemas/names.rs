@@ -1,6 +1,6 @@
 //! Names of ConfigMaps: stable, so that pods can mount them, and never the same for two toolkits.
 
-use super::sha256_hex;
+use crate::digest::sha256_hex;
 
 /// Longest name of a ConfigMap.
 const MAX_NAME: usize = 253;

@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use super::record::CHECKSUM;
 use super::tool::CachedTool;
-use super::{FORMAT, names, sha256_hex};
+use super::{FORMAT, names};
 use crate::api::composio_schema_cache::EncodingPolicy;
+use crate::digest::sha256_hex;
 
 /// Key with what is known of the toolkit.
 pub const TOOLKIT_KEY: &str = "toolkit.json";

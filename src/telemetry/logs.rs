@@ -1,12 +1,13 @@
-//! Log lines on standard error: JSON for machines, text for people; a panic becomes one line of the same kind.
+//! Log lines on standard error: JSON for machines, text for people; a panic becomes one line of the same kind. Credentials
+//! are removed from every line before it is written.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
 use tracing::Subscriber;
 use tracing_subscriber::{EnvFilter, Layer, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan};
 
-use super::scrub::scrub;
+use crate::redact::{log_line, redact};
 
 /// What is logged unless the user asks for something else: our own steps, and the libraries only when they complain.
 ///
@@ -63,7 +64,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let layer = tracing_subscriber::fmt::layer().with_writer(Redacting(writer));
     match format {
         // The span list repeats the current span; one of them is enough to find the object.
         LogFormat::Json => layer
@@ -73,6 +74,29 @@ where
             .with_span_list(false)
             .boxed(),
         LogFormat::Text => layer.with_ansi(colour).boxed(),
+    }
+}
+
+/// Removes credentials from what is written through it. Each line must be written at once, which the layer does.
+struct Redacting<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Redacting<W> {
+    type Writer = Redacting<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Redacting(self.0.make_writer())
+    }
+}
+
+impl<W: Write> Write for Redacting<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let clean = log_line(&String::from_utf8_lossy(line));
+        self.0.write_all(clean.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -93,24 +117,23 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// A panic message may quote anything, over many lines; what is logged is one line without credentials.
 fn one_line(message: &str) -> String {
-    scrub(message).split_whitespace().collect::<Vec<_>>().join(" ")
+    redact(message).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Captured {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
 
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
@@ -127,10 +150,10 @@ mod tests {
     fn a_json_line_has_the_fields_at_its_top_level_and_names_the_span() {
         let line = captured(LogFormat::Json, || {
             let _span = tracing::info_span!("reconcile", object = "team/alice").entered();
-            tracing::info!(state = "pending", "looked");
+            tracing::info!(state = "pending", "polled");
         });
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(line["message"], "looked");
+        assert_eq!(line["message"], "polled");
         assert_eq!(line["state"], "pending");
         assert_eq!(line["level"], "INFO");
         assert_eq!(
@@ -142,12 +165,30 @@ mod tests {
 
     #[test]
     fn a_text_line_without_a_terminal_has_no_escape_codes() {
-        let line = captured(LogFormat::Text, || tracing::warn!(state = "pending", "looked"));
+        let line = captured(LogFormat::Text, || tracing::warn!(state = "pending", "polled"));
         assert!(
-            line.contains("WARN") && line.contains("looked") && line.contains("state=\"pending\""),
+            line.contains("WARN") && line.contains("polled") && line.contains("state=\"pending\""),
             "{line}"
         );
         assert!(!line.contains('\u{1b}'), "{line:?}");
+    }
+
+    #[test]
+    fn credentials_in_a_message_or_a_field_are_removed_in_both_formats() {
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let line = captured(format, || {
+                let error = "GET https://connect.composio.dev/link/lk_secret1: ak_secret2";
+                let _span = tracing::info_span!("reconcile", error).entered();
+                tracing::warn!(error, "with \"apiKey\": \"secret3\"");
+            });
+            assert!(!line.contains("secret"), "{line}");
+            assert!(line.contains("https://connect.composio.dev/…"), "{line}");
+            assert!(line.ends_with('\n'));
+            if format == LogFormat::Json {
+                let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(line["message"], "with \"apiKey\": \"…\"");
+            }
+        }
     }
 
     #[test]

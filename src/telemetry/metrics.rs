@@ -1,7 +1,7 @@
 //! The operator's metrics: a fixed set of families with closed label values, so that cardinality is known in advance.
 //!
 //! The names, all with the prefix `composio_operator_`, are part of the operator's interface; dashboards and alerts
-//! read them. Label values are enums or `&'static str`: no name, id or message of an object ever becomes a label.
+//! read them. Label values are `&'static str`: no name, id or message of an object ever becomes a label.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,22 +17,22 @@ use strum::IntoStaticStr;
 
 use super::process::ProcessCollector;
 
-/// Upper bounds, in seconds, for one reconcile. A reconcile that finds nothing to do reads caches only and takes well below
-/// 1 ms; one status write takes 5 to 25 ms; a remote call 50 ms to a few seconds; the end is past every timeout.
+/// Upper bounds, in seconds, for one reconcile. One that finds nothing to do reads caches only and takes well below 1 ms;
+/// a status write takes 5 to 25 ms, a remote call 50 ms to a few seconds.
 const RECONCILE_BUCKETS: [f64; 11] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0];
 
 /// Upper bounds, in seconds, for one call to Composio: doubling from a nearby, fast answer to the request timeout of 30 s.
 const CALL_BUCKETS: [f64; 11] = [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 30.0];
 
 /// How one reconcile ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Outcome {
     /// Something was changed, here or at Composio.
     Applied,
-    /// Everything was as it should be. A settled installation shows this one only.
+    /// Everything was as it should be. An installation in which nothing changes shows only this outcome.
     Unchanged,
-    /// It is somebody else's turn: a person, a rate limit, a dependency. Looked at again at a known time.
+    /// A person, a rate limit or a dependency has to come first. Reconciled again at a known time.
     Waiting,
     /// A transient failure; retried with backoff.
     Failed,
@@ -43,14 +43,14 @@ pub enum Outcome {
 }
 
 /// What became of an event that a controller wanted to publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
-pub enum EventOutcome {
+pub(crate) enum EventOutcome {
     /// A new event was written.
     Created,
-    /// The count of an event that is already there was raised.
+    /// The count of an existing event was raised.
     Updated,
-    /// A repetition that is only remembered: the count is written with a later one.
+    /// Nothing was written: a later write contains this repetition in its count.
     Suppressed,
     /// The API server did not take it.
     Failed,
@@ -118,7 +118,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Makes the metrics and the registry that shows them, with the metrics of the process beside them.
-    pub fn new() -> (Self, Arc<Registry>) {
+    pub(crate) fn new() -> (Self, Arc<Registry>) {
         let metrics = Self {
             reconciles: Family::default(),
             reconcile_seconds: Family::new_with_constructor(|| Histogram::new(RECONCILE_BUCKETS)),
@@ -182,7 +182,7 @@ impl Metrics {
     }
 
     /// Starts the clock of one reconcile.
-    pub fn reconcile(&self, controller: &'static str) -> ReconcileTimer {
+    pub(crate) fn reconcile(&self, controller: &'static str) -> ReconcileTimer {
         ReconcileTimer {
             metrics: self.clone(),
             controller,
@@ -192,28 +192,28 @@ impl Metrics {
     }
 
     /// Counts one failure under its closed, `PascalCase` reason.
-    pub fn failure(&self, controller: &'static str, reason: &'static str) {
+    pub(crate) fn failure(&self, controller: &'static str, reason: &'static str) {
         self.failures
             .get_or_create(&FailureLabels { controller, reason })
             .inc();
     }
 
     /// Records one call to Composio; `outcome` is a closed label of the client's, such as `ok` or `timeout`.
-    pub fn composio_call(&self, operation: &'static str, outcome: &'static str, elapsed: Duration) {
+    pub(crate) fn composio_call(&self, operation: &'static str, outcome: &'static str, elapsed: Duration) {
         self.calls.get_or_create(&CallLabels { operation, outcome }).inc();
         self.call_seconds
             .get_or_create(&OperationLabels { operation })
             .observe(elapsed.as_secs_f64());
     }
 
-    /// Shows the rate budget as the newest answer told it. With several API keys, the key that was heard from last.
-    pub fn budget(&self, limit: u64, remaining: u64) {
+    /// Shows the rate budget by the newest answer. With several API keys, this is an answer to any of them.
+    pub(crate) fn budget(&self, limit: u64, remaining: u64) {
         self.budget_limit.set(saturate(limit));
         self.budget_remaining.set(saturate(remaining));
     }
 
     /// Shows how many objects of a controller are in a state. A state that emptied is set to 0 by the same call.
-    pub fn objects(&self, controller: &'static str, state: &'static str, count: usize) {
+    pub(crate) fn objects(&self, controller: &'static str, state: &'static str, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.objects
             .get_or_create(&StateLabels { controller, state })
@@ -221,25 +221,22 @@ impl Metrics {
     }
 
     /// Shows whether this replica leads.
-    pub fn leader(&self, leads: bool) {
+    pub(crate) fn leader(&self, leads: bool) {
         self.leader.set(leads.into());
     }
 
     /// Shows whether the API server lacks the CRD called `crd`, such as `redditconnections.composio-operator.dev`. The
     /// name is one of the operator's own CRDs, never an input.
-    pub fn crd_missing(&self, crd: &str, missing: bool) {
+    pub(crate) fn crd_missing(&self, crd: &str, missing: bool) {
         self.crd_missing
             .get_or_create(&CrdLabels { crd: crd.to_owned() })
             .set(missing.into());
     }
 
     /// Counts what became of one event.
-    pub fn event(&self, outcome: EventOutcome) {
-        self.events
-            .get_or_create(&EventLabels {
-                outcome: outcome.into(),
-            })
-            .inc();
+    pub(crate) fn event(&self, outcome: EventOutcome) {
+        let outcome = outcome.into();
+        self.events.get_or_create(&EventLabels { outcome }).inc();
     }
 }
 
@@ -254,7 +251,7 @@ fn saturate(number: u64) -> i64 {
 /// cancelled task needs no bookkeeping, and is not mistaken for a failure of the object.
 #[derive(Debug)]
 #[must_use = "dropped at once, it records an abandoned reconcile"]
-pub struct ReconcileTimer {
+pub(crate) struct ReconcileTimer {
     metrics: Metrics,
     controller: &'static str,
     started: Instant,
@@ -263,22 +260,18 @@ pub struct ReconcileTimer {
 
 impl ReconcileTimer {
     /// Ends the reconcile with its outcome.
-    pub fn finish(mut self, outcome: Outcome) {
+    pub(crate) fn finish(mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 }
 
 impl Drop for ReconcileTimer {
     fn drop(&mut self) {
-        let Self {
-            controller, outcome, ..
-        } = *self;
+        let Self { controller, .. } = *self;
+        let outcome = self.outcome.into();
         self.metrics
             .reconciles
-            .get_or_create(&ReconcileLabels {
-                controller,
-                outcome: outcome.into(),
-            })
+            .get_or_create(&ReconcileLabels { controller, outcome })
             .inc();
         let elapsed = self.started.elapsed().as_secs_f64();
         self.metrics

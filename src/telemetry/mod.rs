@@ -1,10 +1,9 @@
 //! What the process says about itself: log lines, metrics, and the HTTP server that shows them.
 //!
-//! Nothing here knows Kubernetes or Composio, and nothing here may leak: [`scrub`](scrub::scrub) stands in front of
-//! every text that was written by something other than this code.
+//! Nothing here knows a controller, and nothing here may leak: [`redact`](crate::redact) stands in front of every log
+//! line, and the values of metrics' labels are fixed texts.
 
 pub mod logs;
-pub mod metrics;
-pub mod process;
-pub mod scrub;
-pub mod server;
+pub(crate) mod metrics;
+mod process;
+pub(crate) mod server;

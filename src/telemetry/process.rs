@@ -18,9 +18,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Collects resident memory, CPU time, start time, threads and file descriptors of this process.
 #[derive(Debug)]
-pub struct ProcessCollector;
+pub(crate) struct ProcessCollector;
 
-/// One look at the process; `None` is what could not be read.
+/// What was read about the process; `None` is what could not be read.
 #[derive(Debug, Default, PartialEq)]
 struct Usage {
     resident_bytes: Option<u64>,
@@ -34,7 +34,7 @@ struct Usage {
 impl Usage {
     fn read() -> Self {
         let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        // Listing the folder opens one descriptor itself, which is gone again afterwards.
+        // Listing the folder opens one descriptor itself, which is closed again afterwards.
         let open_fds = fs::read_dir("/proc/self/fd")
             .ok()
             .map(|entries| entries.count().saturating_sub(1) as u64);

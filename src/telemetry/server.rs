@@ -30,14 +30,14 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// Whether the runtime still gets to its tasks: one of them beats, and a beat that is too old means that all hang. Clones share the beat.
 #[derive(Clone, Debug)]
-pub struct Health {
+pub(crate) struct Health {
     last_beat: Arc<Mutex<Instant>>,
     max_age: Duration,
 }
 
 impl Health {
     /// Starts healthy, as if a beat had come now; `max_age` is the oldest beat that still counts as alive.
-    pub fn new(max_age: Duration) -> Self {
+    pub(crate) fn new(max_age: Duration) -> Self {
         Self {
             last_beat: Arc::new(Mutex::new(Instant::now())),
             max_age,
@@ -45,12 +45,12 @@ impl Health {
     }
 
     /// Says that the runtime is alive.
-    pub fn beat(&self) {
+    pub(crate) fn beat(&self) {
         *lock(&self.last_beat) = Instant::now();
     }
 
     /// Whether a beat came within the last `max_age` before `now`.
-    pub fn is_alive(&self, now: Instant) -> bool {
+    pub(crate) fn is_alive(&self, now: Instant) -> bool {
         now.saturating_duration_since(*lock(&self.last_beat)) <= self.max_age
     }
 }
@@ -64,9 +64,9 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Registers a gate, closed. The name is shown to whoever asks why the operator is not ready, such as
+    /// Registers a gate, closed. The name is shown to anybody who asks why the operator is not ready, such as
     /// `crd redditconnections`. A name that exists already is the same gate, closed again.
-    pub fn gate(&self, name: impl Into<String>) -> Gate {
+    pub(crate) fn gate(&self, name: impl Into<String>) -> Gate {
         let gate = Gate {
             name: name.into(),
             readiness: self.clone(),
@@ -76,7 +76,7 @@ impl Readiness {
     }
 
     /// The names of the closed gates, sorted; `None` if there is no gate yet.
-    pub fn pending(&self) -> Option<Vec<String>> {
+    pub(crate) fn pending(&self) -> Option<Vec<String>> {
         let gates = lock(&self.open_by_name);
         let closed = gates
             .iter()
@@ -89,19 +89,19 @@ impl Readiness {
 /// One thing the operator waits for. Dropping it leaves it as it stands: a part that ended before it opened its gate
 /// keeps the operator from being ready.
 #[derive(Clone, Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     name: String,
     readiness: Readiness,
 }
 
 impl Gate {
     /// It has come.
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         self.set(true);
     }
 
     /// It is missing (again).
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.set(false);
     }
 
@@ -117,7 +117,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What the server shows.
 #[derive(Clone, Debug)]
-pub struct Endpoints {
+pub(crate) struct Endpoints {
     /// Behind `/healthz`.
     pub health: Health,
     /// Behind `/readyz`.
@@ -128,7 +128,7 @@ pub struct Endpoints {
 
 impl Endpoints {
     /// The routes, to be merged with others that share the address.
-    pub fn router(self) -> Router {
+    pub(crate) fn router(self) -> Router {
         Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
@@ -171,7 +171,7 @@ async fn metrics(State(endpoints): State<Endpoints>) -> Response {
 
 /// A bound, not yet serving HTTP server.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     router: Router,
 }
@@ -182,7 +182,7 @@ impl Server {
     ///
     /// # Errors
     /// If the address is in use or not ours.
-    pub async fn bind(addr: SocketAddr, router: Router) -> io::Result<Self> {
+    pub(crate) async fn bind(addr: SocketAddr, router: Router) -> io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(addr).await?,
             router,
@@ -192,8 +192,8 @@ impl Server {
     /// The address it really listens on.
     ///
     /// # Errors
-    /// If the operating system does not tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    /// If the operating system does not say.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
@@ -201,11 +201,11 @@ impl Server {
     ///
     /// # Errors
     /// Only what `axum` reports; failing connections do not end it.
-    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    pub(crate) async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let (stopping, stopped) = oneshot::channel();
         let graceful = axum::serve(self.listener, self.router).with_graceful_shutdown(async move {
             shutdown.await;
-            // The receiver is gone only if the server is.
+            // The receiver is dropped only together with the server.
             let _ = stopping.send(());
         });
         tokio::select! {

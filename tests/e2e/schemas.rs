@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use composio_operator::api::composio_schema_cache::{CacheState, ComposioSchemaCacheStatus};
 use composio_operator::api::conditions::{self, READY, STALLED};
 use composio_operator::api::{ComposioSchemaCache, REQUESTED_AT_ANNOTATION};
+use composio_operator::digest::sha256_hex;
 use composio_operator::schemas::manifest::{MANIFEST_KEY, Manifest};
-use composio_operator::schemas::pack::{TOOLKIT_KEY, TOOLS_KEY, ToolkitDocument, unpack};
-use composio_operator::schemas::sha256_hex;
+use composio_operator::schemas::pack::{Part, TOOLKIT_KEY, TOOLS_KEY, ToolkitDocument, unpack};
 use composio_sim::{Config, Fault, GeneratedCatalogue, Rule};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -128,7 +128,12 @@ pub async fn read(world: &World, name: &str) -> Option<(ToolkitDocument, Vec<Val
             .get_opt(&reference.config_map)
             .await
             .unwrap()?;
-        let part = composio_operator::controllers::schema_cache::config_maps::content(&map);
+        let binary_data = map.binary_data.unwrap_or_default().into_iter();
+        let part = Part {
+            name: reference.config_map.clone(),
+            data: map.data.unwrap_or_default(),
+            binary_data: binary_data.map(|(key, bytes)| (key, bytes.0)).collect(),
+        };
         let found = unpack(&part).ok()?;
         // Sorted JSON is read and written to the same text.
         if sha256_hex([Value::from(found.clone()).to_string().as_bytes()]) != reference.sha256 {

@@ -1,5 +1,5 @@
-//! Who follows which account, and what is known about it. Plain data: every method is reported the time, and says whom to
-//! wake.
+//! Who follows which account, and what is known about it. Plain data: methods take the time as an argument and return
+//! the owners to wake.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,17 +12,19 @@ use super::schedule::{Id, Limits, Next, Schedule, Slot};
 use super::{AccountState, Polled};
 use crate::composio::{Error, Priority};
 
-/// Shortest and longest time between two polls that can be asked for. Faster is a loop, slower is not following.
-pub(super) const CADENCES: [Duration; 2] = [Duration::from_millis(100), Duration::from_hours(24)];
-/// What a poll brought.
+/// Shortest and longest time between two polls of an account. Shorter would be a busy loop; longer would no longer be
+/// following.
+pub(super) const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_hours(24)];
+
+/// Result of polling one account.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Seen(AccountState),
+    Read(AccountState),
     Failed {
         error: Error,
         /// When to try again, where that is known.
         retry_in: Option<Duration>,
-        /// Share of the pause to take, in `0.75..=1.0`, the same for a whole batch so that it stays together.
+        /// Share of the pause to wait, in `0.75..=1.0`, the same for a whole batch so that it stays together.
         jitter: f64,
     },
 }
@@ -31,22 +33,22 @@ pub(super) enum Outcome {
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub id: Id,
-    /// The list cannot be asked for it.
+    /// The list endpoint refuses this id, so that only a GET can read it.
     pub get_only: bool,
-    /// It is known to be gone. Deletion is final, so that its absence from the list confirms it.
-    pub gone: bool,
+    /// A GET has said that it does not exist. Deletion is final, so that its absence from a list confirms this.
+    pub not_found: bool,
 }
 
 /// Accounts to poll now.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Number of this batch: what it brings is newer than everything with a lower number.
+    /// Number of this batch: its results are newer than everything with a lower number.
     pub generation: u64,
     pub priority: Priority,
     pub targets: Vec<Target>,
 }
 
-/// What the task has to do.
+/// What the polling task has to do.
 #[derive(Debug)]
 pub(super) enum Step {
     Poll(Batch),
@@ -58,16 +60,14 @@ struct Follow {
     id: Id,
     interval: Duration,
     priority: Priority,
-    /// Wants to be woken by the first poll that is newer than this.
-    wants_newer_than: Option<u64>,
 }
 
-/// Followers, accounts and the schedule.
+/// All followers and the accounts that they follow.
 pub(super) struct Follows<O> {
     limits: Limits,
     most_in_flight: usize,
     by_owner: HashMap<O, Follow>,
-    /// Boxed, because a table keeps up to half of its places empty.
+    /// Boxed, because a hash table keeps up to half of its slots empty.
     entries: HashMap<Id, Box<Entry<O>>>,
     schedule: Schedule,
     /// Number of the newest batch or mutation.
@@ -106,7 +106,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
         interval: Duration,
         priority: Priority,
     ) -> Polled {
-        let interval = interval.clamp(CADENCES[0], CADENCES[1]);
+        let interval = interval.clamp(INTERVALS[0], INTERVALS[1]);
         match self.by_owner.get_mut(owner) {
             Some(follow) if *follow.id == *id => {
                 if (follow.interval, follow.priority) != (interval, priority) {
@@ -119,7 +119,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
                 if other.is_some() {
                     self.unfollow(owner);
                 }
-                // The key that is already there is shared, so that an id is held once however many mention it.
+                // The existing key is shared, so that each id is kept in memory once.
                 let id = self
                     .entries
                     .get_key_value(id)
@@ -133,7 +133,6 @@ impl<O: Clone + Eq + Hash> Follows<O> {
                     id: Id::clone(&id),
                     interval,
                     priority,
-                    wants_newer_than: None,
                 };
                 self.by_owner.insert(owner.clone(), follow);
                 self.recompute(&id);
@@ -145,13 +144,13 @@ impl<O: Clone + Eq + Hash> Follows<O> {
     }
 
     pub(super) fn retain_followers(&mut self, keep: impl Fn(&O) -> bool) {
-        let gone: Vec<O> = self
+        let dropped: Vec<O> = self
             .by_owner
             .keys()
             .filter(|owner| !keep(owner))
             .cloned()
             .collect();
-        for owner in gone {
+        for owner in dropped {
             self.unfollow(&owner);
         }
     }
@@ -174,35 +173,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
         }
     }
 
-    /// Makes the owner's account due now; returns the generation that the next poll exceeds.
-    pub(super) fn refresh(&mut self, now: Instant, owner: &O) -> u64 {
-        let generation = self.generation;
-        if let Some(follow) = self.by_owner.get_mut(owner) {
-            follow.wants_newer_than = Some(generation);
-            let id = Id::clone(&follow.id);
-            self.ask(now, &id);
-        }
-        generation
-    }
-
-    /// Makes an account due now because somebody outside says that it changed.
-    pub(super) fn poll_now(&mut self, now: Instant, id: &str) {
-        if let Some((id, _)) = self.entries.get_key_value(id) {
-            let id = Id::clone(id);
-            self.ask(now, &id);
-        }
-    }
-
-    fn ask(&mut self, now: Instant, id: &Id) {
-        let generation = self.generation;
-        if let Some(entry) = self.entries.get_mut(id) {
-            let at = entry.asked.map_or(now, |(_, at)| at);
-            entry.asked = Some((generation, at));
-            self.place(id);
-        }
-    }
-
-    /// Remembers what a mutation reported, and disregards polls that began before it.
+    /// Records what the answer to a mutation says. Results of polls that began before it are disregarded.
     pub(super) fn changed(&mut self, now: Instant, id: &str, state: AccountState) -> Vec<O> {
         self.generation += 1;
         let generation = self.generation;
@@ -214,12 +185,12 @@ impl<O: Clone + Eq + Hash> Follows<O> {
             return Vec::new();
         };
         entry.min_generation = generation;
-        let woken = Self::remember(&mut self.by_owner, entry, generation, now, state);
-        self.place(&id);
+        let woken = entry.remember(generation, now, state);
+        self.reschedule(&id);
         woken
     }
 
-    /// Lets everything that failed be tried again now.
+    /// Makes every account whose polls fail due now.
     pub(super) fn retry_now(&mut self, now: Instant) {
         let failing: Vec<Id> = self
             .entries
@@ -235,14 +206,14 @@ impl<O: Clone + Eq + Hash> Follows<O> {
             {
                 failure_run.retry_at = failure_run.retry_at.min(now);
             }
-            self.place(&id);
+            self.reschedule(&id);
         }
     }
 
     /// Decides what to do now; a batch that it returns is under way from then on.
     pub(super) fn next(&mut self, now: Instant) -> Step {
         let (in_flight, most) = (self.in_flight, self.most_in_flight);
-        // The last places stay free for the urgent, who would otherwise wait behind slow refreshes.
+        // The last places stay free for urgent polls, which would otherwise wait behind slow background ones.
         let open = |class| {
             let places = match class {
                 Priority::Interactive => most,
@@ -277,11 +248,11 @@ impl<O: Clone + Eq + Hash> Follows<O> {
             generation: self.generation,
             started: now,
         });
-        let gone = entry.state == Some(AccountState::NotFound) && entry.asked.is_none();
+        let not_found = entry.state == Some(AccountState::NotFound) && entry.repoll_at.is_none();
         Some(Target {
             id,
             get_only: entry.get_only,
-            gone,
+            not_found,
         })
     }
 
@@ -290,46 +261,42 @@ impl<O: Clone + Eq + Hash> Follows<O> {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// The list refuses this id: it is polled by itself from now on.
+    /// The list endpoint refuses this id: a GET reads it from now on.
     pub(super) fn set_get_only(&mut self, id: &Id) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.get_only = true;
         }
     }
 
-    /// Whether that batch still owes an answer about this account.
+    /// Whether that batch has not reported a result for this account yet.
     pub(super) fn awaits(&self, generation: u64, id: &Id) -> bool {
         self.entries
             .get(id)
             .and_then(|entry| entry.in_flight)
-            .is_some_and(|in_flight| in_flight.generation == generation)
+            .is_some_and(|poll| poll.generation == generation)
     }
 
-    /// Takes in what a poll brought; returns whom to wake.
+    /// Records the result of a poll; returns the owners to wake.
     pub(super) fn settle(&mut self, now: Instant, generation: u64, id: &Id, outcome: Outcome) -> Vec<O> {
         let Some(entry) = self.entries.get_mut(id) else {
             return Vec::new();
         };
-        let Some(in_flight) = entry
-            .in_flight
-            .take_if(|in_flight| in_flight.generation == generation)
-        else {
+        let in_flight = entry.in_flight.take_if(|poll| poll.generation == generation);
+        let Some(in_flight) = in_flight else {
             return Vec::new();
         };
         let woken = match outcome {
-            Outcome::Seen(_) if generation < entry.min_generation => {
-                entry.asked.get_or_insert((entry.min_generation, now));
+            Outcome::Read(_) if generation < entry.min_generation => {
+                entry.repoll_at.get_or_insert(now);
                 Vec::new()
             }
-            Outcome::Seen(state) => {
-                Self::remember(&mut self.by_owner, entry, generation, in_flight.started, state)
-            }
+            Outcome::Read(state) => entry.remember(generation, in_flight.started, state),
             Outcome::Failed {
                 error,
                 retry_in,
                 jitter,
             } => {
-                entry.asked.take_if(|(asked, _)| generation > *asked);
+                entry.repoll_at = None;
                 if entry.fail(now, error, retry_in, jitter) {
                     entry.owners.clone()
                 } else {
@@ -337,61 +304,28 @@ impl<O: Clone + Eq + Hash> Follows<O> {
                 }
             }
         };
-        self.place(id);
+        self.reschedule(id);
         woken
     }
 
-    fn remember(
-        by_owner: &mut HashMap<O, Follow>,
-        entry: &mut Entry<O>,
-        generation: u64,
-        polled_at: Instant,
-        state: AccountState,
-    ) -> Vec<O> {
-        let news = entry
-            .state
-            .as_ref()
-            .is_none_or(|old| !old.same_for_followers(&state));
-        let recovered = entry
-            .failure_run
-            .take()
-            .is_some_and(|failure_run| failure_run.told);
-        entry.state = Some(state);
-        entry.generation = generation;
-        entry.polled_at = Some(polled_at);
-        entry.asked.take_if(|(asked, _)| generation > *asked);
-        let mut woken = Vec::new();
-        for owner in &entry.owners {
-            let asked = by_owner.get_mut(owner).and_then(|follow| {
-                follow
-                    .wants_newer_than
-                    .take_if(|newer_than| generation > *newer_than)
-            });
-            if news || recovered || asked.is_some() {
-                woken.push(owner.clone());
-            }
-        }
-        woken
-    }
-
-    /// Derives interval and class of an account from its owners.
+    /// Derives interval and priority of an account from its owners.
     fn recompute(&mut self, id: &Id) {
         if let Some(entry) = self.entries.get_mut(id) {
             let follows = || entry.owners.iter().filter_map(|owner| self.by_owner.get(owner));
             entry.interval = follows()
                 .map(|follow| follow.interval)
                 .min()
-                .unwrap_or(CADENCES[1]);
+                .unwrap_or(INTERVALS[1]);
             entry.priority = follows()
                 .map(|follow| follow.priority)
                 .min()
                 .unwrap_or(Priority::Background);
-            self.place(id);
+            self.reschedule(id);
         }
     }
 
-    /// Puts an account where its due time says, unless a poll it is under way.
-    fn place(&mut self, id: &Id) {
+    /// Schedules an account for its due time, unless a poll of it is under way.
+    fn reschedule(&mut self, id: &Id) {
         let Some(entry) = self.entries.get_mut(id) else {
             return;
         };

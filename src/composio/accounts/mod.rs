@@ -1,8 +1,8 @@
-//! Reads of accounts that many objects share: whoever follows an account is woken when it changes, and a hundred
-//! accounts cost one request.
+//! Shared polling of accounts: objects follow accounts and are woken when these change, and one list request reads up
+//! to a hundred accounts.
 //!
-//! [`schedule`] decides what is polled next and [`book`] what a poll means; both are plain data. [`poll`] makes the
-//! requests.
+//! [`schedule`] decides which accounts are polled next, [`follows`] records who follows what and what is known; both are
+//! plain data. [`poll`] makes the requests.
 
 mod entry;
 mod follows;
@@ -23,19 +23,20 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use self::follows::{Follows, Outcome, Step};
-use self::of_user::UserAccounts;
+use self::of_user::AccountsOfUser;
 use self::schedule::{Id, Limits};
 use self::source::Source;
 use super::{Account, Client, Error, Priority};
 
-/// Settings of a poller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PollerOptions {
-    /// How long the first account that is due, and the first question for a user's accounts, wait for company.
+/// Settings of an [`AccountPoller`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PollerOptions {
+    /// How long a list request waits, after the first account is due or the first question for a user's accounts is
+    /// asked, so that others can share it.
     pub window: Duration,
     /// Most accounts of one list request, at most 100: the size of a page.
     pub batch: usize,
-    /// Most list requests at the same time. Background reads use half of them at most.
+    /// Most list requests at the same time. Background polls use at most half of them.
     pub in_flight: usize,
     /// Most single reads at the same time, for accounts that a list does not show.
     pub confirmations: usize,
@@ -56,18 +57,18 @@ impl Default for PollerOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "nearly every state is an account, and nearly all of it is heap"
+    reason = "nearly every value is an account, and nearly all of it is heap"
 )]
-pub enum AccountState {
-    /// It exists and polls like this.
+pub(crate) enum AccountState {
+    /// The account exists.
     Found(Account),
     /// It was deleted, or never existed: a GET of it said so.
     NotFound,
 }
 
 impl AccountState {
-    /// Whether a poller learns nothing from `other` that it does not know.
-    pub fn same_for_followers(&self, other: &Self) -> bool {
+    /// Whether followers of the account have no reason to act on `other`.
+    fn same_for_followers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Found(one), Self::Found(other)) => one.same_for_followers(other),
             (Self::NotFound, Self::NotFound) => true,
@@ -76,22 +77,26 @@ impl AccountState {
     }
 }
 
-/// Polls that fail. Present once it is worth reporting: at once when somebody must act, after three failures or 30 seconds
-/// when it may reading, and after a whole interval when only the budget is short.
+/// Polls of an account fail. Reported at once when somebody must act, after three failures or 30 seconds when the cause
+/// may pass by itself, and after a whole interval when only the rate budget is used up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PollFailure {
+pub(crate) struct PollFailure {
     /// Why the newest poll failed.
     pub error: Error,
     /// Failures in a row.
     pub failures: u32,
-    /// Time until the next try.
+    /// Time until the next attempt.
     pub retry_in: Duration,
 }
 
 /// The newest that is known about an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Polled {
-    /// The newest successful poll; `None` before the first.
+#[expect(
+    clippy::struct_field_names,
+    reason = "`at` alone would not say what happened then"
+)]
+pub(crate) struct Polled {
+    /// Result of the newest successful poll; `None` before the first.
     pub state: Option<AccountState>,
     /// When that poll began. On tokio's clock, which tests can pause.
     pub polled_at: Option<Instant>,
@@ -101,9 +106,9 @@ pub struct Polled {
     pub failure: Option<PollFailure>,
 }
 
-/// Follows accounts on behalf of owners. `O` identifies an owner, for example a Kubernetes object; each follows one
-/// account. Clones share everything; the last one that is dropped ends the poller.
-pub struct AccountPoller<O: Clone + Eq + Hash> {
+/// Follows accounts on behalf of owners. `O` identifies an owner, for example a Kubernetes object; each owner follows
+/// one account. Clones share everything; when the last one is dropped, polling ends.
+pub(crate) struct AccountPoller<O: Clone + Eq + Hash> {
     shared: Arc<Shared<O>>,
     task: Arc<Task>,
 }
@@ -125,7 +130,7 @@ impl<O: Clone + Eq + Hash> fmt::Debug for AccountPoller<O> {
     }
 }
 
-/// The poller's task, and with it everything it has under way, ends when this is dropped.
+/// The polling task. Dropping this ends it together with its requests.
 struct Task(AbortHandle);
 
 impl Drop for Task {
@@ -136,10 +141,10 @@ impl Drop for Task {
 
 struct Shared<O> {
     source: Arc<dyn Source>,
-    user_accounts: Arc<UserAccounts>,
+    of_user: Arc<AccountsOfUser>,
     follows: Mutex<Follows<O>>,
-    /// The book changed: the task decides anew.
-    news: Notify,
+    /// `follows` changed, so that the task has to decide anew.
+    changed: Notify,
     confirmations: Semaphore,
     wake: Arc<dyn Fn(O) + Send + Sync>,
 }
@@ -152,10 +157,10 @@ impl<O: Clone + Eq + Hash> Shared<O> {
     fn settle(&self, generation: u64, id: &Id, outcome: Outcome) {
         let woken = self.lock().settle(Instant::now(), generation, id, outcome);
         self.wake(woken);
-        self.news.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Outside the lock: whoever is woken may ask the poller at once.
+    /// Must be called without the lock: an owner that is woken may use the poller at once.
     fn wake(&self, owners: Vec<O>) {
         for owner in owners {
             (self.wake)(owner);
@@ -164,15 +169,15 @@ impl<O: Clone + Eq + Hash> Shared<O> {
 }
 
 impl<O: Clone + Eq + Hash + Send + Sync + 'static> AccountPoller<O> {
-    /// Starts a poller on the current tokio runtime. `wake` is called for an owner when its account changed materially,
-    /// at the first poll, after a [`refresh`](Self::refresh), and when failure begins or ends; it must not block.
-    pub fn start(client: Client, options: &PollerOptions, wake: Arc<dyn Fn(O) + Send + Sync>) -> Self {
+    /// Starts polling on the current tokio runtime. `wake` is called for an owner after the first poll of its account,
+    /// when the account changed materially, and when polls begin to fail or succeed again; it must not block.
+    pub(crate) fn start(client: Client, options: PollerOptions, wake: Arc<dyn Fn(O) + Send + Sync>) -> Self {
         Self::start_with(Arc::new(client), options, wake)
     }
 
     fn start_with(
         source: Arc<dyn Source>,
-        options: &PollerOptions,
+        options: PollerOptions,
         wake: Arc<dyn Fn(O) + Send + Sync>,
     ) -> Self {
         let PollerOptions {
@@ -180,16 +185,16 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> AccountPoller<O> {
             batch,
             in_flight,
             confirmations,
-        } = *options;
+        } = options;
         let limits = Limits {
             window,
             batch: batch.clamp(1, 100),
         };
         let shared = Arc::new(Shared {
-            user_accounts: Arc::new(UserAccounts::new(Arc::clone(&source), window)),
+            of_user: Arc::new(AccountsOfUser::new(Arc::clone(&source), window)),
             source,
             follows: Mutex::new(Follows::new(limits, in_flight)),
-            news: Notify::new(),
+            changed: Notify::new(),
             confirmations: Semaphore::new(confirmations.max(1)),
             wake,
         });
@@ -203,85 +208,61 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> AccountPoller<O> {
     /// Follows an account, or changes how: at most `interval` passes between two polls, as far as the budget allows.
     /// Intervals are kept between 0.1 s and 24 h. An owner follows one account; another id replaces it. Returns what is
     /// known now, without waiting.
-    pub fn follow(&self, owner: &O, id: &str, interval: Duration, priority: Priority) -> Polled {
-        let look = self
-            .shared
-            .lock()
-            .follow(Instant::now(), owner, id, interval, priority);
-        self.shared.news.notify_one();
-        look
+    pub(crate) fn follow(&self, owner: &O, id: &str, interval: Duration, priority: Priority) -> Polled {
+        let now = Instant::now();
+        let polled = self.shared.lock().follow(now, owner, id, interval, priority);
+        self.shared.changed.notify_one();
+        polled
     }
 
     /// Stops following.
-    pub fn unfollow(&self, owner: &O) {
+    pub(crate) fn unfollow(&self, owner: &O) {
         self.shared.lock().unfollow(owner);
     }
 
     /// Stops following for every owner but those that `keep` names.
-    pub fn retain_followers(&self, keep: impl Fn(&O) -> bool) {
+    pub(crate) fn retain_followers(&self, keep: impl Fn(&O) -> bool) {
         self.shared.lock().retain_followers(keep);
     }
 
-    /// Makes the owner's account due now, whatever the interval. A poll whose generation is greater than the returned
-    /// number began after this call; the owner is woken by the first one.
-    pub fn refresh(&self, owner: &O) -> u64 {
-        let generation = self.shared.lock().refresh(Instant::now(), owner);
-        self.shared.news.notify_one();
-        generation
-    }
-
-    /// Makes an account due now because somebody says that it changed, for example a webhook. Wakes its followers only
-    /// if it did.
-    pub fn poll_now(&self, account_id: &str) {
-        self.shared.lock().poll_now(Instant::now(), account_id);
-        self.shared.news.notify_one();
-    }
-
-    /// Remembers what a mutation of ours reported about an account. Polls that began earlier no longer count.
-    pub fn changed(&self, account_id: &str, state: AccountState) {
+    /// Records what the answer to one of our mutations says about an account. Results of polls that began earlier no longer
+    /// count.
+    pub(crate) fn changed(&self, account_id: &str, state: AccountState) {
         let woken = self.shared.lock().changed(Instant::now(), account_id, state);
         self.shared.wake(woken);
-        self.shared.news.notify_one();
+        self.shared.changed.notify_one();
     }
 
-    /// All accounts of one user for one toolkit, from a list that began after this call. Questions of the same moment about
+    /// All accounts that one user has in a toolkit, from a list that began after this call. Calls of the same moment for
     /// the same toolkit share a request.
     ///
     /// # Errors
-    /// Those of the list; [`Error::Decode`] also if one of the user's accounts could not be understood: an answer is
+    /// Those of the list; [`Error::Decode`] also if one of the user's accounts could not be decoded: an answer is
     /// complete or there is none.
-    pub async fn accounts_of_user(
+    pub(crate) async fn accounts_of_user(
         &self,
         user_id: &str,
         toolkit: &str,
         priority: Priority,
     ) -> Result<Vec<Account>, Error> {
-        self.shared
-            .user_accounts
-            .of_user(user_id, toolkit, priority)
-            .await
+        self.shared.of_user.list(user_id, toolkit, priority).await
     }
 
-    /// Tries everything again now that failed.
-    pub fn retry_now(&self) {
+    /// Polls everything that failed again now.
+    pub(crate) fn retry_now(&self) {
         self.shared.lock().retry_now(Instant::now());
-        self.shared.news.notify_one();
-    }
-
-    /// Ends the polls; what is known stays readable.
-    pub fn stop(&self) {
-        self.task.0.abort();
+        self.shared.changed.notify_one();
     }
 }
 
 impl<O: Clone + Eq + Hash> AccountPoller<O> {
     /// Number of owners that follow an account.
-    pub fn followers(&self) -> usize {
+    pub(crate) fn followers(&self) -> usize {
         self.shared.lock().followers()
     }
 }
 
-/// Starts batches when they are due. Aborting it aborts them.
+/// Starts batches when they are due. Aborting this task aborts them.
 async fn run<O: Clone + Eq + Hash + Send + Sync + 'static>(shared: Arc<Shared<O>>) {
     let mut polls = JoinSet::new();
     loop {
@@ -295,7 +276,7 @@ async fn run<O: Clone + Eq + Hash + Send + Sync + 'static>(shared: Arc<Shared<O>
             Step::Wait => None,
         };
         tokio::select! {
-            () = shared.news.notified() => {}
+            () = shared.changed.notified() => {}
             // A poll that panicked has put its accounts back; the panic itself was reported where it happened.
             Some(_) = polls.join_next() => {}
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}

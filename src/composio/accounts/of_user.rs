@@ -1,4 +1,5 @@
-//! All accounts of a user, for those who are about to create one: always from a list that began after the question.
+//! All accounts that a user has in a toolkit, for callers who are about to create one: always from a list that began
+//! after the question.
 
 use std::collections::BTreeMap;
 use std::mem::take;
@@ -12,10 +13,12 @@ use crate::composio::{Account, AccountQuery, Error, Listing, Priority};
 
 /// Users of one list.
 const MOST_USERS: usize = 100;
-/// Bytes of user ids in one list: a longer address is refused by common gateways.
+/// Bytes of user ids in one list: common gateways refuse longer URLs.
 const MOST_BYTES: usize = 4000;
 
 type Answer = Result<Vec<Account>, Error>;
+/// Who waits for the accounts of each user.
+type Callers = BTreeMap<String, Vec<Caller>>;
 
 struct Caller {
     user_id: String,
@@ -24,15 +27,15 @@ struct Caller {
     answer: oneshot::Sender<Answer>,
 }
 
-/// Collects questions for a moment and asks them together.
-pub(super) struct UserAccounts {
+/// Collects questions for a moment and asks those of one toolkit together.
+pub(super) struct AccountsOfUser {
     source: Arc<dyn Source>,
     window: Duration,
     waiting: Mutex<Vec<Caller>>,
     full: Notify,
 }
 
-impl UserAccounts {
+impl AccountsOfUser {
     pub(super) fn new(source: Arc<dyn Source>, window: Duration) -> Self {
         Self {
             source,
@@ -42,14 +45,11 @@ impl UserAccounts {
         }
     }
 
-    pub(super) async fn of_user(
-        self: &Arc<Self>,
-        user_id: &str,
-        toolkit: &str,
-        priority: Priority,
-    ) -> Answer {
-        if user_id.is_empty() || user_id.contains(',') {
-            let message = "a user id must not be empty or contain a comma".to_owned();
+    pub(super) async fn list(self: &Arc<Self>, user_id: &str, toolkit: &str, priority: Priority) -> Answer {
+        // The API separates the values of a filter by commas.
+        let is_one_value = |value: &str| !value.is_empty() && !value.contains(',');
+        if !is_one_value(user_id) || !is_one_value(toolkit) {
+            let message = "a user id and a toolkit must not be empty or contain a comma".to_owned();
             return Err(Error::InvalidRequest { message });
         }
         let (answer, answered) = oneshot::channel();
@@ -68,12 +68,12 @@ impl UserAccounts {
             MOST_USERS => self.full.notify_one(),
             _ => {}
         }
-        let abandoned = || {
+        let cancelled = || {
             Err(Error::Transport {
-                message: "the list was abandoned".to_owned(),
+                message: "the list was cancelled".to_owned(),
             })
         };
-        answered.await.unwrap_or_else(|_| abandoned())
+        answered.await.unwrap_or_else(|_| cancelled())
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Caller>> {
@@ -87,20 +87,20 @@ impl UserAccounts {
             () = tokio::time::sleep(self.window) => {}
             () = self.full.notified() => {}
         }
-        let mut toolkits: BTreeMap<String, BTreeMap<String, Vec<Caller>>> = BTreeMap::new();
+        let mut by_toolkit: BTreeMap<String, Callers> = BTreeMap::new();
         for caller in take(&mut *self.waiting()) {
-            let callers = toolkits.entry(caller.toolkit.clone()).or_default();
+            let callers = by_toolkit.entry(caller.toolkit.clone()).or_default();
             callers.entry(caller.user_id.clone()).or_default().push(caller);
         }
-        let this = &*self;
-        let rounds = toolkits.iter_mut().flat_map(|(toolkit, callers)| {
-            let rounds = rounds(take(callers)).into_iter();
-            rounds.map(move |round| this.ask(toolkit, round))
+        let lists = by_toolkit.iter_mut().flat_map(|(toolkit, callers)| {
+            rounds(take(callers))
+                .into_iter()
+                .map(|round| self.ask(toolkit, round))
         });
-        futures::future::join_all(rounds).await;
+        futures::future::join_all(lists).await;
     }
 
-    async fn ask(&self, toolkit: &str, mut callers: BTreeMap<String, Vec<Caller>>) {
+    async fn ask(&self, toolkit: &str, mut callers: Callers) {
         let priority = callers
             .values()
             .flatten()
@@ -125,7 +125,7 @@ impl UserAccounts {
                     Err(error) => Err(error.clone()),
                 };
                 for caller in callers.remove(user).into_iter().flatten() {
-                    // A caller that was cancelled has nobody to report.
+                    // Sending fails if the caller was cancelled.
                     drop(caller.answer.send(answer.clone()));
                 }
             }
@@ -133,16 +133,14 @@ impl UserAccounts {
     }
 }
 
-/// Splits the users into lists that fit into an address.
-fn rounds(callers: BTreeMap<String, Vec<Caller>>) -> Vec<BTreeMap<String, Vec<Caller>>> {
-    let mut rounds = vec![BTreeMap::new()];
+/// Splits the users into lists whose URLs are short enough.
+fn rounds(callers: Callers) -> Vec<Callers> {
+    let mut rounds = vec![Callers::new()];
     let mut bytes = 0;
     for (user, callers) in callers {
-        let full = rounds
-            .last()
-            .is_some_and(|round: &BTreeMap<_, _>| round.len() >= MOST_USERS);
+        let full = rounds.last().is_some_and(|round| round.len() >= MOST_USERS);
         if full || bytes + user.len() > MOST_BYTES && bytes > 0 {
-            rounds.push(BTreeMap::new());
+            rounds.push(Callers::new());
             bytes = 0;
         }
         bytes += user.len() + 1;
@@ -159,15 +157,15 @@ fn is_attributable(listing: &Listing<Account>) -> bool {
         && listing.skipped.iter().all(|skipped| skipped.user_id.is_some())
 }
 
-/// One user's share of a list. An item of theirs that could not be understood may be the very account that they are
-/// about to create, so that it spoils the answer.
+/// One user's share of a list. An item of theirs that could not be decoded may be the very account that the caller is
+/// about to create, so that there is no answer then.
 fn accounts_of(user: &str, single: bool, listing: &Listing<Account>) -> Answer {
-    let spoiled = listing.skipped.iter().any(|skipped| match &skipped.user_id {
+    let undecoded = listing.skipped.iter().any(|skipped| match &skipped.user_id {
         Some(owner) => owner == user,
         None => true,
     });
     let unattributed = !single && listing.items.iter().any(|account| account.user_id.is_empty());
-    if spoiled || unattributed {
+    if undecoded || unattributed {
         return Err(Error::Decode {
             message: "an account of this user cannot be understood".to_owned(),
             excerpt: String::new(),

@@ -1,4 +1,4 @@
-//! One batch: a list, and a GET for each account that the list cannot speak for.
+//! Polls one batch of accounts: one list, then a GET for each account that the list does not show.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,17 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt;
 
-use super::AccountState;
-use super::Shared;
 use super::follows::{Batch, Outcome, Target};
 use super::schedule::Id;
 use super::source::{blames_a_key, list_in_parts};
+use super::{AccountState, Shared};
 use crate::composio::{AccountQuery, Error, Priority};
 
-/// More missing accounts than this in one list poll like a fault of the list, so that confirming them is not urgent.
+/// When a list lacks more accounts than this, the list is probably wrong, so that confirming them is not urgent.
 const FEW: usize = 10;
 
-/// Polls at every account of the batch.
+/// Polls every account of the batch.
 pub(super) async fn poll<O: Clone + Eq + Hash>(shared: Arc<Shared<O>>, batch: Batch) {
     let guard = BatchGuard::new(&shared, &batch);
     if let Some((error, _)) = shared.source.unauthorized_since() {
@@ -32,24 +31,24 @@ pub(super) async fn poll<O: Clone + Eq + Hash>(shared: Arc<Shared<O>>, batch: Ba
         batch.priority
     };
     futures::stream::iter(unconfirmed)
-        .for_each_concurrent(None, |question| confirm(&guard, priority, question))
+        .for_each_concurrent(None, |account| confirm(&guard, priority, account))
         .await;
 }
 
-/// An account that only a GET can speak for.
-struct Question {
+/// An account that a GET has to confirm.
+struct Unconfirmed {
     id: Id,
-    /// The list refused this id.
+    /// The list was refused, probably because of this id.
     blamed: bool,
 }
 
-/// Settles what the list shows; returns what it does not.
-async fn list<O: Clone + Eq + Hash>(guard: &BatchGuard<'_, O>, batch: &Batch) -> Vec<Question> {
+/// Records what the list shows; returns the accounts that it does not show.
+async fn list<O: Clone + Eq + Hash>(guard: &BatchGuard<'_, O>, batch: &Batch) -> Vec<Unconfirmed> {
     let (get_only, listed): (Vec<_>, Vec<_>) =
         batch.targets.iter().cloned().partition(|target| target.get_only);
-    let mut open: Vec<Question> = get_only
+    let mut open: Vec<Unconfirmed> = get_only
         .into_iter()
-        .map(|Target { id, .. }| Question { id, blamed: false })
+        .map(|Target { id, .. }| Unconfirmed { id, blamed: false })
         .collect();
     let query = |targets: &[Target]| AccountQuery {
         ids: targets.iter().map(|target| target.id.to_string()).collect(),
@@ -66,16 +65,16 @@ async fn list<O: Clone + Eq + Hash>(guard: &BatchGuard<'_, O>, batch: &Batch) ->
                     .into_iter()
                     .map(|account| (account.id.clone(), account))
                     .collect();
-                for Target { id, gone, .. } in part.keys {
+                for Target { id, not_found, .. } in part.keys {
                     match found.remove(&*id) {
-                        Some(account) => guard.see(&id, AccountState::Found(account)),
-                        None if gone && complete => guard.see(&id, AccountState::NotFound),
-                        None => open.push(Question { id, blamed: false }),
+                        Some(account) => guard.record(&id, AccountState::Found(account)),
+                        None if not_found && complete => guard.record(&id, AccountState::NotFound),
+                        None => open.push(Unconfirmed { id, blamed: false }),
                     }
                 }
             }
             Err(error) => match part.keys.as_slice() {
-                [Target { id, .. }] if blames_a_key(&error) => open.push(Question {
+                [Target { id, .. }] if blames_a_key(&error) => open.push(Unconfirmed {
                     id: Id::clone(id),
                     blamed: true,
                 }),
@@ -86,24 +85,24 @@ async fn list<O: Clone + Eq + Hash>(guard: &BatchGuard<'_, O>, batch: &Batch) ->
     open
 }
 
-async fn confirm<O: Clone + Eq + Hash>(guard: &BatchGuard<'_, O>, priority: Priority, question: Question) {
-    let Question { id, blamed } = question;
-    // Never closed, so that this cannot fail; without a permit the GET would merely not be bounded.
+async fn confirm<O: Clone + Eq + Hash>(guard: &BatchGuard<'_, O>, priority: Priority, account: Unconfirmed) {
+    let Unconfirmed { id, blamed } = account;
+    // The semaphore is never closed, so that this cannot fail; without a permit the GET would merely not be bounded.
     let _place = guard.shared.confirmations.acquire().await.ok();
     let answer = guard.shared.source.account(priority, &id).await;
-    // An id that a GET finds is well-formed: then it was not what the list stumbled over.
+    // An id that a GET finds is well-formed: then it was not the reason why the list was refused.
     if blamed && !matches!(answer, Ok(Some(_))) {
         guard.shared.lock().set_get_only(&id);
     }
     match answer {
-        Ok(Some(account)) => guard.see(&id, AccountState::Found(account)),
-        Ok(None) => guard.see(&id, AccountState::NotFound),
+        Ok(Some(account)) => guard.record(&id, AccountState::Found(account)),
+        Ok(None) => guard.record(&id, AccountState::NotFound),
         Err(error) => guard.fail([&id], &error),
     }
 }
 
-/// Takes a batch's results into the book. Whatever has none when this is dropped, because the poll panicked or was
-/// cancelled, counts as failed: an account that is for ever under way would never be polled again.
+/// Records the results of a batch. Accounts without a result when this is dropped, because the poll panicked or was
+/// cancelled, count as failed: otherwise they would count as in flight for ever and never be polled again.
 struct BatchGuard<'a, O: Clone + Eq + Hash> {
     shared: &'a Shared<O>,
     generation: u64,
@@ -123,8 +122,8 @@ impl<'a, O: Clone + Eq + Hash> BatchGuard<'a, O> {
         }
     }
 
-    fn see(&self, id: &Id, state: AccountState) {
-        self.shared.settle(self.generation, id, Outcome::Seen(state));
+    fn record(&self, id: &Id, state: AccountState) {
+        self.shared.settle(self.generation, id, Outcome::Read(state));
     }
 
     fn fail<'b>(&self, ids: impl IntoIterator<Item = &'b Id>, error: &Error) {
@@ -146,7 +145,7 @@ impl<'a, O: Clone + Eq + Hash> BatchGuard<'a, O> {
     fn release(&self) {
         if !self.released.swap(true, Ordering::Relaxed) {
             self.shared.lock().release();
-            self.shared.news.notify_one();
+            self.shared.changed.notify_one();
         }
     }
 }
@@ -154,7 +153,7 @@ impl<'a, O: Clone + Eq + Hash> BatchGuard<'a, O> {
 impl<O: Clone + Eq + Hash> Drop for BatchGuard<'_, O> {
     fn drop(&mut self) {
         self.release();
-        let owed: Vec<Id> = {
+        let missing: Vec<Id> = {
             let follows = self.shared.lock();
             self.ids
                 .iter()
@@ -163,9 +162,9 @@ impl<O: Clone + Eq + Hash> Drop for BatchGuard<'_, O> {
                 .collect()
         };
         self.fail(
-            &owed,
+            &missing,
             &Error::Transport {
-                message: "the look was abandoned".to_owned(),
+                message: "the poll was cancelled".to_owned(),
             },
         );
     }

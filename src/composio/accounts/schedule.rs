@@ -6,6 +6,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strum::VariantArray;
 use tokio::time::Instant;
 
 use crate::composio::Priority;
@@ -13,24 +14,24 @@ use crate::composio::Priority;
 /// Id of an account, shared by all who mention it.
 pub(super) type Id = Arc<str>;
 
-/// Slots that are polled when a batch is filled up, per free place: enough to find company, and bounded.
+/// Slots that are examined for each free place of a batch: enough to fill most batches, and bounded.
 const SEARCH: usize = 10;
 
-/// One account that waits for its poll.
+/// One account that waits for its next poll.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot {
-    /// When it wants to be polled.
+    /// When the account is due.
     pub due: Instant,
     pub id: Id,
-    /// How much earlier than that it may be polled in company: half its interval, so that those of one interval
-    /// gather in full batches, and nobody is polled more than twice as often as asked for.
+    /// How much earlier it may be polled together with others: half its interval, so that accounts of one interval
+    /// gather in full batches, and no account is polled more than twice as often as asked for.
     pub early_by: Duration,
 }
 
 /// Limits of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// How long the first that is due waits for company.
+    /// How long the first account that is due waits for others.
     pub window: Duration,
     /// Most accounts of one batch.
     pub batch: usize,
@@ -39,7 +40,7 @@ pub(super) struct Limits {
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Poll these; the class is that of the most urgent among the due.
+    /// Poll these, with the priority of the most urgent account among those that are due.
     Take(Priority, Vec<Id>),
     /// Nothing before that time, unless something changes.
     At(Instant),
@@ -47,7 +48,7 @@ pub(super) enum Next {
     Idle,
 }
 
-/// Everything that waits, by class and time.
+/// Everything that waits, by priority and time.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     classes: [BTreeSet<Slot>; 4],
@@ -67,9 +68,9 @@ impl Schedule {
         self.classes.iter().all(BTreeSet::is_empty)
     }
 
-    /// Decides; takes nothing out. `open` says whether a batch of a class may be started now.
+    /// Decides without taking anything out. `open` says whether a batch of a priority may be started now.
     pub(super) fn next(&self, now: Instant, limits: Limits, open: impl Fn(Priority) -> bool) -> Next {
-        let classes = || Priority::ALL.into_iter().filter(|class| open(*class));
+        let classes = || Priority::VARIANTS.iter().copied().filter(|class| open(*class));
         let Some(first) = classes().filter_map(|class| self.first_due(class)).min() else {
             return Next::Idle;
         };
@@ -95,17 +96,18 @@ impl Schedule {
         self.classes[class as usize].first().map(|slot| slot.due)
     }
 
-    /// Adds what will be due soon, the soonest first. Company costs no request, so that its class does not matter.
+    /// Adds what will be due soon, the soonest first. These need no request of their own, so that their priority does not
+    /// matter.
     fn fill(&self, now: Instant, batch: usize, ids: &mut Vec<Id>) {
         let free = batch - ids.len();
         let soon = Soonest {
             classes: array::from_fn(|class| self.classes[class].range(later_than(now)..).peekable()),
         };
-        let company = soon
+        let early = soon
             .take(free * SEARCH)
             .filter(|slot| slot.due - now <= slot.early_by)
             .take(free);
-        ids.extend(company.map(|slot| Arc::clone(&slot.id)));
+        ids.extend(early.map(|slot| Arc::clone(&slot.id)));
     }
 }
 
@@ -118,7 +120,7 @@ fn later_than(now: Instant) -> Slot {
     }
 }
 
-/// The slots of all classes in order of time.
+/// The slots of all priorities in order of time.
 struct Soonest<'a> {
     classes: [Peekable<btree_set::Range<'a, Slot>>; 4],
 }
@@ -146,11 +148,11 @@ mod tests {
 
     fn schedule(base: Instant, slots: &[(Priority, u64, &str, u64)]) -> Schedule {
         let mut schedule = Schedule::default();
-        for (class, due, id, early_by) in slots {
+        for (class, due, id, reach) in slots {
             let slot = Slot {
                 due: base + Duration::from_millis(*due),
                 id: Arc::from(*id),
-                early_by: Duration::from_millis(*early_by),
+                early_by: Duration::from_millis(*reach),
             };
             schedule.insert(*class, slot);
         }
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_is_due_waits_a_moment_for_company() {
+    fn the_first_that_is_due_waits_a_moment_for_others() {
         let base = Instant::now();
         let waiting = schedule(
             base,
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn free_places_go_to_those_due_within_half_their_cadence() {
+    fn free_places_go_to_those_due_within_half_their_interval() {
         let base = Instant::now();
         let mixed = schedule(
             base,

@@ -1,4 +1,4 @@
-//! Where accounts are read from, and lists that survive one bad key.
+//! Where accounts are read from, and how a list copes with a key that the server refuses.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use futures::future::BoxFuture;
 
 use crate::composio::{Account, AccountQuery, Client, Error, Listing, Priority};
 
-/// Requests that may be spent on finding the keys that make the server refuse a list. Enough for two bad ones among a
-/// hundred; where the server refuses everything, splitting on would only multiply the refusals.
+/// Most requests for finding the keys that make the server refuse a list. Enough for two bad ones among a hundred; when
+/// the server refuses everything, more requests would only multiply the refusals.
 const MOST_PARTS: usize = 32;
 
-/// The reads that the poller makes. The client is the only source outside tests.
+/// The reads that polling needs. The client is the only source outside tests.
 pub(super) trait Source: Send + Sync + 'static {
     fn listing<'a>(
         &'a self,
@@ -25,7 +25,7 @@ pub(super) trait Source: Send + Sync + 'static {
         id: &'a str,
     ) -> BoxFuture<'a, Result<Option<Account>, Error>>;
 
-    /// The key was rejected a short while ago: with what error, and how long calls are pointless.
+    /// See [`Client::unauthorized_since`].
     fn unauthorized_since(&self) -> Option<(Error, Duration)>;
 }
 
@@ -35,7 +35,7 @@ impl Source for Client {
         priority: Priority,
         query: &'a AccountQuery,
     ) -> BoxFuture<'a, Result<Listing<Account>, Error>> {
-        self.account_listing(priority, query).boxed()
+        self.list_accounts(priority, query).boxed()
     }
 
     fn account<'a>(
@@ -51,8 +51,8 @@ impl Source for Client {
     }
 }
 
-/// A list was refused for a reason that may lie in a single one of its keys. 404 is not among them: it says that there
-/// is no list at all.
+/// The server refused a list, possibly because of a single key in it. 404 does not count: it says that the endpoint does
+/// not exist.
 pub(super) fn blames_a_key(error: &Error) -> bool {
     matches!(error, Error::InvalidRequest { .. })
         || error
@@ -66,8 +66,8 @@ pub(super) struct Part<K> {
     pub answer: Result<Listing<Account>, Error>,
 }
 
-/// Lists the accounts of many keys at once. An answer that `splits` is asked for again in halves, until each offender
-/// stands alone: one malformed id must not blind the poller to ninety-nine others.
+/// Lists the accounts of many keys (ids or users) at once. A list whose answer `splits` is asked for again in halves until
+/// each bad key is in a list of its own: one malformed id must not hide ninety-nine others.
 pub(super) async fn list_in_parts<K>(
     source: &dyn Source,
     priority: Priority,

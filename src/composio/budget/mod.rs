@@ -1,4 +1,4 @@
-//! One budget per API key: all calls wait here for their turn, the most urgent first.
+//! The rate budget of an API key: all calls wait here for their turn, the most urgent first.
 
 mod pacing;
 
@@ -8,39 +8,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
+use strum::VariantArray;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-pub use self::pacing::RateHeaders;
+pub(crate) use self::pacing::RateHeaders;
 use self::pacing::{At, Pacer, Stamp};
 use super::Error;
 
 /// How urgent a call is. The order is the order of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
 pub enum Priority {
-    /// A human waits for the answer, for example for a link.
+    /// A person waits for the answer, for example for a link.
     Interactive,
     /// The status of an account whose link is open.
     Pending,
-    /// Whom a connected account belongs to.
+    /// The question whom a connected account belongs to.
     Identity,
-    /// Refresh of what is settled.
+    /// Refresh of what is not expected to change.
     Background,
-}
-
-impl Priority {
-    /// All classes, the most urgent first.
-    pub const ALL: [Self; 4] = [Self::Interactive, Self::Pending, Self::Identity, Self::Background];
 }
 
 /// Settings of a budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BudgetOptions {
-    /// Calls per window until an answer tells. Composio's smallest plan allows 2,000 a minute.
+pub(crate) struct BudgetOptions {
+    /// Calls per window until an answer reports the limit. Composio's smallest plan allows 2,000 a minute.
     pub limit: u64,
-    /// Length of the window until an answer tells.
+    /// Length of the window until an answer reports it.
     pub window: Duration,
-    /// How long a call waits for its turn before it is reported to come back later.
+    /// How long a call may wait for its turn before it fails with [`Error::BudgetExhausted`].
     pub patience: Duration,
     /// The same for [`Priority::Interactive`].
     pub interactive_patience: Duration,
@@ -59,7 +55,7 @@ impl Default for BudgetOptions {
 
 /// The state of a budget, for metrics and tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BudgetSnapshot {
+pub(crate) struct BudgetSnapshot {
     /// Calls per window.
     pub limit: u64,
     /// Length of the window.
@@ -68,16 +64,16 @@ pub struct BudgetSnapshot {
     pub remaining: Option<u64>,
     /// Calls that wait for their turn.
     pub waiting: usize,
-    /// Calls made so far.
+    /// Calls sent so far.
     pub sent: u64,
-    /// Nothing is sent before.
+    /// No call is sent before.
     pub not_before: Option<Instant>,
 }
 
 /// Permission to send one request now.
 #[derive(Debug)]
 #[must_use = "a permit is spent whether it is used or not"]
-pub struct Permit {
+pub(crate) struct Permit {
     stamp: Stamp,
 }
 
@@ -86,7 +82,7 @@ pub struct Permit {
 /// Composio's limit belongs to the organization: where several keys of one organization are in use, each budget learns
 /// from the headers what the others have left.
 #[derive(Clone)]
-pub struct Budget(Arc<Shared>);
+pub(crate) struct Budget(Arc<Shared>);
 
 struct Shared {
     options: BudgetOptions,
@@ -109,7 +105,7 @@ impl fmt::Debug for Budget {
 
 impl Budget {
     /// A budget that has not seen an answer yet.
-    pub fn new(options: BudgetOptions) -> Self {
+    pub(crate) fn new(options: BudgetOptions) -> Self {
         let pacer = Pacer::new(options.limit, options.window);
         let state = State {
             pacer,
@@ -123,12 +119,12 @@ impl Budget {
         }))
     }
 
-    /// Waits for this call's turn: the most urgent class first, in order of arrival within a class.
+    /// Waits for this call's turn: the most urgent priority first, in order of arrival within a priority.
     ///
     /// # Errors
-    /// [`Error::BudgetExhausted`] when the turn would not come within the class's patience. It is given as soon as that
-    /// is clear, and names the time when trying again makes sense.
-    pub async fn acquire(&self, priority: Priority) -> Result<Permit, Error> {
+    /// [`Error::BudgetExhausted`] when the turn would not come within the patience for this priority. It is returned as
+    /// soon as that is clear, and says when trying again makes sense.
+    pub(crate) async fn acquire(&self, priority: Priority) -> Result<Permit, Error> {
         let patience = match priority {
             Priority::Interactive => self.0.options.interactive_patience,
             Priority::Pending | Priority::Identity | Priority::Background => self.0.options.patience,
@@ -159,7 +155,7 @@ impl Budget {
                 }
                 (ahead == 0).then(|| self.0.instant(own))
             };
-            // Either it is this ticket's turn at a known time, or whoever leaves the front of the queue says so.
+            // Either it is this ticket's turn at a known time, or the ticket in front of it notifies it when it leaves.
             match turn {
                 Some(turn) => tokio::select! {
                     () = sleep_until(turn) => {}
@@ -171,29 +167,23 @@ impl Budget {
     }
 
     /// Learns from the headers of the answer to the call that `permit` was for.
-    pub fn observe(&self, permit: &Permit, headers: RateHeaders) {
+    pub(crate) fn observe(&self, permit: &Permit, headers: RateHeaders) {
         let mut state = self.0.lock();
         let now = self.0.now();
         state.pacer.observe(now, permit.stamp, headers);
         state.wake_first();
     }
 
-    /// Composio refused a call with 429: nothing is sent before that time has passed, whatever its class.
-    pub fn refused(&self, retry_after: Option<Duration>) {
+    /// Composio refused a call with 429: no call is sent before that time has passed, whatever its priority.
+    pub(crate) fn refused(&self, retry_after: Option<Duration>) {
         let mut state = self.0.lock();
         let now = self.0.now();
         state.pacer.refuse(now, retry_after);
         state.wake_first();
     }
 
-    /// Nothing is sent before, if Composio asked for that.
-    pub fn not_before(&self) -> Option<Instant> {
-        let closed = self.0.lock().pacer.closed_until(self.0.now());
-        closed.map(|at| self.0.instant(at))
-    }
-
     /// The current state.
-    pub fn snapshot(&self) -> BudgetSnapshot {
+    pub(crate) fn snapshot(&self) -> BudgetSnapshot {
         let state = self.0.lock();
         let now = self.0.now();
         BudgetSnapshot {
@@ -257,7 +247,7 @@ impl Drop for Ticket<'_> {
 
 impl RateHeaders {
     /// Reads the three headers, each optional.
-    pub fn read(headers: &HeaderMap) -> Self {
+    pub(crate) fn read(headers: &HeaderMap) -> Self {
         let text = |name: &str| {
             headers
                 .get(name)
@@ -349,8 +339,11 @@ mod tests {
         let budget = small(2000);
         budget.refused(Some(Duration::from_secs(40)));
         let asked = Instant::now();
-        assert_eq!(budget.not_before(), Some(asked + Duration::from_secs(40)));
-        for priority in Priority::ALL {
+        assert_eq!(
+            budget.snapshot().not_before,
+            Some(asked + Duration::from_secs(40))
+        );
+        for priority in Priority::VARIANTS.iter().copied() {
             let error = budget.acquire(priority).await.unwrap_err();
             let Error::BudgetExhausted { retry_after } = error else {
                 panic!("{error:?}")
@@ -361,7 +354,7 @@ mod tests {
         assert_eq!(budget.snapshot().waiting, 0);
         budget.refused(Some(Duration::from_secs(45)));
         tokio::time::advance(Duration::from_secs(45)).await;
-        assert_eq!(budget.not_before(), None);
+        assert_eq!(budget.snapshot().not_before, None);
         let _permit = budget.acquire(Priority::Background).await.unwrap();
     }
 

@@ -52,7 +52,7 @@ async fn a_slow_answer_is_a_timeout_and_only_reads_are_repeated() {
         .await;
     rig.answers("POST", LINK, slow.clone()).await;
     rig.answers("POST", EXECUTE, slow).await;
-    let (read, sent, run) = (
+    let (read, made, run) = (
         rig.client.account(Priority::Pending, "ca_1").await,
         rig.client.create_link(&link_request()).await,
         rig.client
@@ -60,9 +60,9 @@ async fn a_slow_answer_is_a_timeout_and_only_reads_are_repeated() {
             .await,
     );
     assert!(read.unwrap().is_some());
-    let sent = sent.unwrap_err();
-    assert_eq!(sent, Error::Timeout);
-    assert!(sent.answer_unknown());
+    let made = made.unwrap_err();
+    assert_eq!(made, Error::Timeout);
+    assert!(made.answer_unknown());
     assert_eq!(run.unwrap_err(), Error::Timeout);
     let methods: Vec<_> = rig
         .requests()
@@ -123,7 +123,7 @@ async fn a_connection_that_breaks_may_have_carried_the_request() {
 }
 
 #[tokio::test]
-async fn a_body_too_large_to_be_meant_is_not_read() {
+async fn a_body_above_the_limit_is_not_read() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 67108865\r\n\r\n{\"items\":[";
     let (url, count) = rude_server(answer).await;
     let error = client(url, Arc::new(Recorder::default()))
@@ -210,7 +210,7 @@ async fn errors_keep_what_helps_and_nothing_that_grants_access() {
 }
 
 #[tokio::test]
-async fn a_rejected_key_is_remembered_until_something_succeeds_or_it_is_forgiven() {
+async fn a_401_is_remembered_until_a_call_succeeds_or_it_is_cleared() {
     let rig = Rig::new().await;
     let answers = vec![error(401, "no"), ok(account("ca_1", "u")), error(401, "no")];
     rig.answers_in_turn("GET", ACCOUNT, answers).await;
@@ -255,5 +255,5 @@ async fn after_a_429_nothing_is_sent_before_its_time() {
     assert_eq!(rig.requests().await.len(), 1);
     assert_eq!(rig.calls(), [("get_account", "rate_limited")]);
     assert_eq!(*rig.recorder.budgets.lock().unwrap(), [(2000, 0)]);
-    assert!(rig.client.budget().not_before().is_some());
+    assert!(rig.client.budget().snapshot().not_before.is_some());
 }

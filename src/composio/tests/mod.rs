@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use wiremock::matchers::{body_json, header, method, path, query_param, query_param_is_missing};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
+use super::accounts::AccountPoller;
+use super::budget::{Budget, BudgetOptions};
+use super::wire::Skipped;
 use super::*;
 
 const KEY: &str = "ak_test_key_1234";

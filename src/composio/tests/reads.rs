@@ -32,7 +32,8 @@ async fn a_list_names_every_filter_and_follows_every_page() {
         .client
         .list_accounts(Priority::Identity, &query)
         .await
-        .unwrap();
+        .unwrap()
+        .items;
     assert_eq!(
         accounts
             .iter()
@@ -76,7 +77,8 @@ async fn a_list_that_is_shorter_than_it_claims_is_read_again() {
         .client
         .list_accounts(Priority::Pending, &AccountQuery::default())
         .await
-        .unwrap();
+        .unwrap()
+        .items;
     assert_eq!(accounts.len(), 3);
     assert_eq!(rig.requests().await.len(), 4);
 }
@@ -104,11 +106,7 @@ async fn one_bad_item_hides_no_other_and_an_ignored_filter_mixes_up_nobody() {
         user_ids: vec!["u1".into()],
         ..AccountQuery::default()
     };
-    let listing = rig
-        .client
-        .account_listing(Priority::Pending, &query)
-        .await
-        .unwrap();
+    let listing = rig.client.list_accounts(Priority::Pending, &query).await.unwrap();
     assert_eq!(listing.items.len(), 1);
     assert_eq!(
         listing.skipped,
@@ -177,7 +175,7 @@ async fn auth_configs_of_one_toolkit_include_the_disabled() {
 }
 
 #[tokio::test]
-async fn only_composios_own_404_means_that_an_account_is_gone() {
+async fn only_composios_own_404_means_that_an_account_does_not_exist() {
     let gone = error(404, "Connected account not found");
     let page = ResponseTemplate::new(404).set_body_raw("<html><title>404</title>", "text/html");
     for (answer, is_gone) in [(gone, true), (ResponseTemplate::new(404), true), (page, false)] {
@@ -251,7 +249,7 @@ async fn ids_cannot_reach_other_paths() {
 }
 
 #[tokio::test]
-async fn a_reader_works_over_the_real_client() {
+async fn a_poller_works_over_the_real_client() {
     let rig = Rig::new().await;
     rig.answers("GET", ACCOUNTS, ok(json!({"items": [account("ca_1", "u")]})))
         .await;
@@ -259,7 +257,7 @@ async fn a_reader_works_over_the_real_client() {
         .await;
     let (sender, mut woken) = tokio::sync::mpsc::unbounded_channel();
     let wake = Arc::new(move |owner: &'static str| sender.send(owner).unwrap());
-    let poller = AccountPoller::start(rig.client.clone(), &PollerOptions::default(), wake);
+    let poller = AccountPoller::start(rig.client.clone(), PollerOptions::default(), wake);
     let interval = Duration::from_mins(1);
     poller.follow(&"one", "ca_1", interval, Priority::Pending);
     poller.follow(&"two", "ca_2", interval, Priority::Pending);

@@ -112,7 +112,7 @@ pub(in crate::composio) fn tool_item(item: &RawValue) -> Result<Tool, Skipped> {
     })
 }
 
-/// A schema as it was sent, however odd: what it is good for is for its reader to judge.
+/// A schema as it was sent, even if it is not valid JSON Schema: that is for its users to judge.
 fn schema(sent: Option<&RawValue>) -> Result<Box<RawValue>, Skipped> {
     match sent {
         Some(schema) => Ok(schema.to_owned()),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_null_and_disguised_fields_do_not_hide_a_toolkit() {
+    fn missing_null_and_oddly_typed_fields_do_not_hide_a_toolkit() {
         let table = [
             (json!({"slug": "a"}), false, false),
             (

@@ -1,4 +1,4 @@
-//! What an error answer says about itself.
+//! The explanation in the body of an error answer.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ pub(in crate::composio) struct ErrorBody {
     pub slug: Option<String>,
     pub message: Option<String>,
     pub request_id: Option<String>,
-    /// The body is a JSON object, or empty: Composio itself may have written it, an HTML page it never writes.
+    /// The body is a JSON object or empty: Composio itself may have written it. It never writes an HTML page.
     pub from_composio: bool,
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn complaints_of_every_known_shape_are_understood() {
+    fn error_bodies_of_every_known_shape_are_decoded() {
         let full = error_body(
             br#"{"error":{"message":"Bad","code":600,"slug":"S","status":400,"request_id":"r","errors":["a","b"]}}"#,
         );

@@ -6,7 +6,7 @@
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod act;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
-pub mod config_maps;
+mod config_maps;
 mod events;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod observe;

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use super::plan::Step;
 use super::status::{Cost, Effect};
 use crate::api::ComposioSchemaCache;
+use crate::digest::sha256_hex;
 use crate::runtime;
 use crate::runtime::failure::Failure;
+use crate::schemas::FORMAT;
 use crate::schemas::manifest::Manifest;
 use crate::schemas::record::Record;
-use crate::schemas::{FORMAT, sha256_hex};
 
 /// What a decision sees of the object.
 pub type View<'a> = runtime::view::View<'a, ComposioSchemaCache>;

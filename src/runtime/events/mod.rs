@@ -22,8 +22,8 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::failure::explain;
+use crate::redact::redact;
 use crate::telemetry::metrics::{EventOutcome, Metrics};
-use crate::telemetry::scrub::scrub;
 
 /// Longest note, in bytes, that the API server accepts (`NoteLengthLimit` of its event validation).
 const MAX_NOTE: usize = 1024;
@@ -107,7 +107,7 @@ impl Publisher {
     }
 
     async fn publish(&self, type_: EventType, regarding: &ObjectReference, reason: &'static str, note: &str) {
-        let note = cut_note(&scrub(note));
+        let note = cut_note(&redact(note));
         let key = Key {
             uid: regarding.uid.clone().unwrap_or_default(),
             // A reference may lack the uid; its name then has to do.

@@ -1,4 +1,4 @@
-//! The poller against a source in memory, on a paused clock.
+//! The poller with a source in memory, on a paused clock.
 
 mod failures;
 mod of_user;
@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::*;
-use crate::composio::{AccountQuery, AccountStatus, Listing, Skipped};
+use crate::composio::wire::Skipped;
+use crate::composio::{AccountQuery, AccountStatus, Listing};
 
 const LATENCY: Duration = Duration::from_millis(40);
 const INTERVAL: Duration = Duration::from_secs(4);
@@ -87,6 +88,7 @@ impl Source for Fake {
                             !world.unlisted.contains(&account.id)
                                 && (query.ids.is_empty() || query.ids.contains(&account.id))
                                 && (query.user_ids.is_empty() || query.user_ids.contains(&account.user_id))
+                                && (query.toolkits.is_empty() || query.toolkits.contains(&account.toolkit))
                         };
                         let items = world.accounts.values().filter(shown).cloned().collect();
                         Ok(Listing {
@@ -168,10 +170,10 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        Self::with(&PollerOptions::default())
+        Self::with(PollerOptions::default())
     }
 
-    fn with(options: &PollerOptions) -> Self {
+    fn with(options: PollerOptions) -> Self {
         let fake = Fake::default();
         let (sender, woken) = mpsc::unbounded_channel();
         let wake = Arc::new(move |owner| sender.send(owner).unwrap());
@@ -201,12 +203,12 @@ impl Rig {
     }
 }
 
-fn status(look: &Polled) -> Option<&AccountStatus> {
-    match &look.state {
+fn status(polled: &Polled) -> Option<&AccountStatus> {
+    match &polled.state {
         Some(AccountState::Found(account)) => Some(&account.status),
         _ => None,
     }
 }
 
-/// Long enough for one round of polls, shorter than a interval.
+/// Long enough for one poll of everything, shorter than an interval.
 const ROUND: Duration = Duration::from_secs(1);

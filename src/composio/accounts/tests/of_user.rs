@@ -1,4 +1,4 @@
-//! All accounts of a user.
+//! All accounts that a user has in a toolkit.
 
 use super::*;
 
@@ -102,7 +102,7 @@ async fn more_than_a_list_holds_becomes_several_and_long_ids_count_by_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unreadable_account_spoils_its_owners_answer_only() {
+async fn an_undecodable_account_fails_its_owners_answer_only() {
     let rig = Rig::new();
     rig.exists("a", AccountStatus::Active);
     let skipped = Skipped {
@@ -120,7 +120,7 @@ async fn an_unreadable_account_spoils_its_owners_answer_only() {
     assert!(matches!(b, Err(Error::Decode { .. })));
     assert_eq!(rig.fake.lists(), 1);
 
-    // One that cannot be attributed to anybody is looked for user by user.
+    // If it is unknown whose it is, each user is asked for separately.
     rig.fake.world().skipped = vec![Skipped::default()];
     let (a, b) = tokio::join!(
         rig.poller
@@ -133,7 +133,7 @@ async fn an_unreadable_account_spoils_its_owners_answer_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_that_the_list_refuses_does_not_spoil_the_others() {
+async fn a_user_that_the_list_refuses_does_not_fail_the_others() {
     let rig = Rig::new();
     rig.exists("a", AccountStatus::Active);
     rig.fake.world().poison.push("bad".to_owned());
@@ -149,4 +149,33 @@ async fn a_user_that_the_list_refuses_does_not_spoil_the_others() {
     for refused in [comma, empty] {
         assert!(matches!(refused, Err(Error::InvalidRequest { .. })));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_about_different_toolkits_do_not_mix() {
+    let rig = Rig::new();
+    let slack = Account {
+        toolkit: "slack".to_owned(),
+        user_id: "u".to_owned(),
+        ..account("ca_slack", AccountStatus::Active)
+    };
+    let reddit = Account {
+        user_id: "u".to_owned(),
+        ..account("ca_reddit", AccountStatus::Active)
+    };
+    rig.fake.set(slack.clone());
+    rig.fake.set(reddit.clone());
+    let of = |toolkit: &'static str| rig.poller.accounts_of_user("u", toolkit, Priority::Pending);
+    let (one, two, three) = tokio::join!(of("slack"), of("reddit"), of("slack"));
+    assert_eq!((one.unwrap(), three.unwrap()), (vec![slack.clone()], vec![slack]));
+    assert_eq!(two.unwrap(), [reddit]);
+    let asked: Vec<_> = rig
+        .fake
+        .world()
+        .lists
+        .iter()
+        .map(|(_, query)| query.toolkits.clone())
+        .collect();
+    assert_eq!(asked, [["reddit"], ["slack"]]);
+    assert!(matches!(of("").await, Err(Error::InvalidRequest { .. })));
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn the_first_look_and_every_change_wake_and_an_unchanged_one_does_not() {
+async fn the_first_poll_and_every_change_wake_and_an_unchanged_one_does_not() {
     let mut rig = Rig::new();
     rig.exists("a", AccountStatus::Initiated);
     assert_eq!(rig.follow("a"), Polled::default());
@@ -62,7 +62,7 @@ async fn a_thousand_followers_share_full_lists() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_than_a_cadence_for_the_next_look() {
+async fn nobody_waits_longer_than_an_interval_for_the_next_poll() {
     let rig = Rig::new();
     for number in 0..350 {
         rig.exists(&number.to_string(), AccountStatus::Active);
@@ -84,62 +84,12 @@ async fn nobody_waits_longer_than_a_cadence_for_the_next_look() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_wakes_its_owner_with_a_look_that_began_later() {
-    let mut rig = Rig::new();
-    rig.exists("a", AccountStatus::Active);
-    rig.poller
-        .follow(&"other".to_owned(), "ca_a", INTERVAL, Priority::Pending);
-    rig.follow("a");
-    sleep(ROUND).await;
-    assert_eq!(rig.woken(), ["a", "other"]);
-
-    let asked = rig.poller.refresh(&"a".to_owned());
-    sleep(Duration::from_millis(200)).await;
-    assert_eq!(rig.woken(), ["a"], "only who asked");
-    assert!(rig.follow("a").generation > asked);
-
-    // While a poll is under way, a refresh waits for the next one.
-    sleep(INTERVAL * 24 / 25).await;
-    while rig.fake.world().lists_now == 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
-    let asked = rig.poller.refresh(&"a".to_owned());
-    let under_way = rig.fake.lists();
-    while rig.fake.world().lists_now > 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
-    assert_eq!(rig.woken(), [""; 0]);
-    sleep(Duration::from_millis(200)).await;
-    assert_eq!(rig.fake.lists(), under_way + 1);
-    assert!(rig.follow("a").generation > asked);
-    assert_eq!(rig.woken(), ["a"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reread_wakes_only_for_news() {
+async fn a_mutation_overrides_the_poll_under_way() {
     let mut rig = Rig::new();
     rig.exists("a", AccountStatus::Active);
     rig.follow("a");
     sleep(ROUND).await;
     rig.woken();
-    rig.poller.poll_now("ca_a");
-    rig.poller.poll_now("ca_unknown");
-    sleep(Duration::from_millis(200)).await;
-    assert_eq!((rig.fake.lists(), rig.woken()), (2, vec![]));
-    rig.exists("a", AccountStatus::Expired);
-    rig.poller.poll_now("ca_a");
-    sleep(Duration::from_millis(200)).await;
-    assert_eq!((rig.fake.lists(), rig.woken()), (3, vec!["a".to_owned()]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_mutation_overtakes_the_look_under_way() {
-    let mut rig = Rig::new();
-    rig.exists("a", AccountStatus::Active);
-    rig.follow("a");
-    sleep(ROUND).await;
-    rig.woken();
-    rig.poller.refresh(&"a".to_owned());
     while rig.fake.world().lists_now == 0 {
         sleep(Duration::from_millis(1)).await;
     }
@@ -188,7 +138,7 @@ async fn unfollowing_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_shortest_cadence_of_several_owners_counts_and_can_change() {
+async fn the_shortest_interval_of_several_owners_counts_and_can_change() {
     let rig = Rig::new();
     rig.exists("a", AccountStatus::Active);
     let slow = Duration::from_mins(5);
@@ -207,7 +157,7 @@ async fn the_shortest_cadence_of_several_owners_counts_and_can_change() {
     sleep(ROUND).await;
     assert!(
         rig.fake.lists() > often,
-        "a shorter interval counts from the last look"
+        "a shorter interval counts from the last poll"
     );
 }
 
@@ -243,12 +193,12 @@ async fn the_urgent_do_not_wait_behind_slow_refreshes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_or_stopping_the_reader_ends_its_task() {
+async fn dropping_or_stopping_the_poller_ends_its_task() {
     let rig = Rig::new();
     rig.exists("a", AccountStatus::Active);
     rig.follow("a");
     sleep(ROUND).await;
-    rig.poller.stop();
+    rig.poller.task.0.abort();
     let lists = rig.fake.lists();
     sleep(INTERVAL * 3).await;
     assert_eq!(rig.fake.lists(), lists);
@@ -265,4 +215,27 @@ async fn dropping_or_stopping_the_reader_ends_its_task() {
     assert_eq!(fake.lists(), 1);
     drop(woken);
     assert_eq!(Arc::strong_count(&fake.0), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_of_any_toolkit_are_followed_by_the_same_list() {
+    let mut rig = Rig::new();
+    rig.exists("red", AccountStatus::Initiated);
+    let slack = Account {
+        toolkit: "slack".to_owned(),
+        ..account("ca_team", AccountStatus::Initiated)
+    };
+    rig.fake.set(slack.clone());
+    rig.follow("red");
+    rig.follow("team");
+    sleep(ROUND).await;
+    assert_eq!((rig.fake.lists(), rig.fake.gets()), (1, 0));
+    assert_eq!(rig.woken(), ["red", "team"]);
+    rig.fake.set(Account {
+        status: AccountStatus::Active,
+        ..slack
+    });
+    sleep(INTERVAL + ROUND).await;
+    assert_eq!(rig.woken(), ["team"]);
+    assert_eq!(status(&rig.follow("team")), Some(&AccountStatus::Active));
 }

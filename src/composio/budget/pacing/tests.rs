@@ -1,16 +1,11 @@
 //! Each rule of the pacer, and the promise that they keep together.
 
 use proptest::prelude::*;
+use strum::VariantArray;
 
 use super::*;
 
 const WINDOW: Duration = Duration::from_mins(1);
-const CLASSES: [Priority; 4] = [
-    Priority::Interactive,
-    Priority::Pending,
-    Priority::Identity,
-    Priority::Background,
-];
 
 fn seconds(seconds: u64) -> At {
     At::from_secs(seconds)
@@ -75,7 +70,7 @@ fn the_first_count_of_the_server_ends_a_cold_start() {
 
 #[test]
 fn every_class_may_begin_at_once() {
-    for (class, expected) in CLASSES.into_iter().zip([10, 10, 9, 8]) {
+    for (&class, expected) in Priority::VARIANTS.iter().zip([10, 10, 9, 8]) {
         let mut pacer = Pacer::new(2000, WINDOW);
         let at_once = drain(&mut pacer, At::ZERO, Duration::from_nanos(1), class);
         assert_eq!(at_once.len(), expected, "{class:?}");
@@ -94,7 +89,7 @@ fn an_idle_bucket_holds_a_burst_and_leaves_each_class_its_share() {
     let later = seconds(1000);
     let instant = later + Duration::from_nanos(1);
     // usable 1920, so the bucket holds 192
-    for (class, expected) in CLASSES.into_iter().zip([192, 183, 173, 144]) {
+    for (&class, expected) in Priority::VARIANTS.iter().zip([192, 183, 173, 144]) {
         let mut pacer = Pacer::new(2000, WINDOW);
         assert_eq!(
             drain(&mut pacer, later, instant, class).len(),
@@ -108,7 +103,7 @@ fn an_idle_bucket_holds_a_burst_and_leaves_each_class_its_share() {
 fn a_refusal_closes_the_budget_for_everybody_and_reopens_it_gently() {
     let mut pacer = Pacer::new(2000, WINDOW);
     pacer.refuse(seconds(100), Some(Duration::from_secs(7)));
-    for class in CLASSES {
+    for &class in Priority::VARIANTS {
         assert!(pacer.earliest(seconds(100), class) >= seconds(107));
     }
     assert_eq!(pacer.closed_until(seconds(100)), Some(seconds(107)));
@@ -134,15 +129,15 @@ fn a_refusal_closes_the_budget_for_everybody_and_reopens_it_gently() {
 #[test]
 fn no_class_takes_what_the_server_keeps_for_those_above() {
     let now = seconds(1000);
-    for (class, min_generation) in CLASSES.into_iter().zip([40, 140, 240, 540]) {
+    for (&class, reserved) in Priority::VARIANTS.iter().zip([40, 140, 240, 540]) {
         let mut pacer = Pacer::new(2000, WINDOW);
         let call = pacer.take(now, class);
-        pacer.observe(now, call, headers(2000, min_generation));
+        pacer.observe(now, call, headers(2000, reserved));
         assert_eq!(pacer.earliest(now, class), now + WINDOW, "{class:?}");
         // One more is one call, paced over the rest of the window.
         let mut pacer = Pacer::new(2000, WINDOW);
         let call = pacer.take(now, class);
-        pacer.observe(now, call, headers(2000, min_generation + 1));
+        pacer.observe(now, call, headers(2000, reserved + 1));
         assert_eq!(drain(&mut pacer, now, now + WINDOW, class).len(), 0);
         assert_eq!(pacer.earliest(now, class), now + WINDOW);
     }
@@ -186,7 +181,7 @@ fn an_answer_that_was_overtaken_is_not_taken_for_a_new_window() {
     assert_eq!(
         pacer.remaining(seconds(1003)),
         Some(100),
-        "somebody else sent fifty calls in between"
+        "somebody else made fifty calls in between"
     );
 }
 
@@ -236,11 +231,11 @@ proptest! {
         let mut sent: Vec<At> = Vec::new();
         for (gap, class) in arrivals {
             now += Duration::from_millis(gap);
-            let at = now.max(pacer.earliest(now, CLASSES[class]));
+            let at = now.max(pacer.earliest(now, Priority::VARIANTS[class]));
             // A caller that would have to wait for minutes has given up.
             if at < now + seconds(30) {
                 now = at;
-                pacer.take(now, CLASSES[class]);
+                pacer.take(now, Priority::VARIANTS[class]);
                 sent.push(now);
             }
         }
@@ -273,7 +268,7 @@ proptest! {
         let (mut window, mut used, mut count) = (0, used_before, 0_u64);
         let mut now = At::ZERO;
         while now < seconds(180) {
-            let may_send = now.max(pacer.earliest(now, CLASSES[class]));
+            let may_send = now.max(pacer.earliest(now, Priority::VARIANTS[class]));
             let (event, stamp) = match events.first_entry() {
                 Some(first) if first.key().0 <= may_send => {
                     now = now.max(first.key().0);
@@ -295,7 +290,7 @@ proptest! {
                 }
                 _ => {
                     now = may_send;
-                    let stamp = pacer.take(now, CLASSES[class]);
+                    let stamp = pacer.take(now, Priority::VARIANTS[class]);
                     (Event::Reaches(stamp), stamp)
                 }
             };

@@ -1,4 +1,4 @@
-//! When the next call may be made: plain arithmetic over a state and the time, without clocks or locks.
+//! Computes when the next call may be sent: arithmetic over a state and the time, without clocks or locks.
 //!
 //! Composio counts the requests of an organization in fixed windows whose phase is not published. Two rules together keep
 //! us below the limit:
@@ -27,15 +27,15 @@ const FLOOR: u64 = 2;
 /// Share of the usable limit, in percent, that may go out at once.
 const BURST: u64 = 10;
 /// Calls that may go out at once before the first answer or after a refusal: a process that was just restarted does not
-/// know what its predecessor has used of this window. The first count of the server tells it.
+/// know how much of the window the process before it has used. The first count of the server shows it.
 const COLD_START: u64 = 10;
 /// Waiting time after a 429 that does not name one.
 const DEFAULT_REFUSAL: Duration = Duration::from_secs(10);
-/// Longest waiting time that is believed; a typo on the other side must not stop everything for a day.
+/// Longest waiting time that is respected: a mistake of the server must not stop all calls for a day.
 const LONGEST_REFUSAL: Duration = Duration::from_mins(15);
 
 impl Priority {
-    /// Share of the limit, in percent, that calls of this class leave to the classes above.
+    /// Share of the limit, in percent, that calls of this priority leave to more urgent ones.
     fn reserved_percent(self) -> u64 {
         match self {
             Self::Interactive => 0,
@@ -52,7 +52,7 @@ impl Priority {
 
 /// What an answer says about the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RateHeaders {
+pub(crate) struct RateHeaders {
     /// `X-RateLimit`: calls per window.
     pub limit: Option<u64>,
     /// `X-RateLimit-Remaining`: calls left in the current window.
@@ -64,9 +64,9 @@ pub struct RateHeaders {
 /// The moment of a call, for comparing answers that overtook each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// Calls made before this one.
+    /// Calls sent before this one.
     pub number: u64,
-    /// When it was made.
+    /// When it was sent.
     pub at: At,
 }
 
@@ -90,12 +90,13 @@ pub(super) struct Pacer {
     window: Duration,
     /// Theoretical arrival time: the bucket is full again then.
     full_at: At,
-    /// Nothing may be sent before.
+    /// No call may be sent before.
     closed_until: At,
-    /// Last call of this class or one below.
+    /// Last call of this priority or a less urgent one, by priority.
     last: [Option<At>; 4],
+    /// Calls sent so far.
     sent: u64,
-    /// No call was refused yet, and no answer has reported what is left.
+    /// Neither a count nor a refusal has arrived from the server yet.
     before_first_answer: bool,
     view: Option<View>,
 }
@@ -145,17 +146,17 @@ impl Pacer {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// Earliest time for one call of this class; the past or `now` means that it may be made.
+    /// Earliest time for one call of this priority; the past or `now` means that it may be sent.
     pub(super) fn earliest(&self, now: At, class: Priority) -> At {
         let tokens = times(self.interval(), self.tokens(class));
         let by_bucket = (self.full_at + self.interval()).saturating_sub(tokens);
         by_bucket.max(self.closed_until).max(self.by_server(now, class))
     }
 
-    /// Calls that this class may make at once: the bucket down to the share that is left to the classes above.
+    /// Calls that may be sent at once with this priority: the bucket without the share of more urgent calls.
     fn tokens(&self, class: Priority) -> u64 {
         let burst = self.burst();
-        // The share of what there is: whichever class comes first, its answer tells how much more there is.
+        // The share is taken of what may be sent now; the first answer tells how much more that is.
         let shared = if self.before_first_answer && self.sent < COLD_START {
             burst.min(COLD_START)
         } else {
@@ -164,7 +165,7 @@ impl Pacer {
         burst - shared * class.reserved_percent() / 100
     }
 
-    /// What the server's count demands of this class.
+    /// Earliest time by the server's count.
     fn by_server(&self, now: At, class: Priority) -> At {
         let Some(view) = self.current(now) else {
             return At::ZERO;
@@ -175,13 +176,13 @@ impl Pacer {
             return view.ends_by;
         }
         let until_end = view.ends_by.saturating_sub(now);
-        // What would be left by now of this class's share had it been used evenly. A burst may be ahead of that.
+        // What would be left by now if this priority's share were used evenly. A burst may be ahead of that.
         let share = u128::from(self.limit - kept);
         let even = share * until_end.as_nanos() / self.window.as_nanos();
         if u128::from(left + self.tokens(class)) >= even {
             return At::ZERO;
         }
-        // Somebody else spends too: spread what is left, counted from this class's last call.
+        // Somebody else spends too: spread what is left, counted from the last call of this priority.
         let spacing = until_end / u32::try_from(left).unwrap_or(u32::MAX);
         self.last[class.index()].map_or(At::ZERO, |last| last + spacing)
     }
@@ -190,7 +191,7 @@ impl Pacer {
         self.view.as_ref().filter(|view| now < view.ends_by)
     }
 
-    /// Makes one call now; the caller has asked [`earliest`](Self::earliest).
+    /// Records that one call is sent now; the caller has asked [`earliest`](Self::earliest).
     pub(super) fn take(&mut self, now: At, class: Priority) -> Stamp {
         self.full_at = self.full_at.max(now) + self.interval();
         for last in &mut self.last[..=class.index()] {
@@ -220,7 +221,7 @@ impl Pacer {
             // As if the bucket had been full when we began: what others used, the count shows from now on.
             self.full_at = self.full_at.min(now + times(self.interval(), self.sent));
         }
-        // Calls made after this one were not counted by the server when it answered.
+        // The server had not counted calls that were sent after this one.
         let remaining = counted.saturating_sub(self.sent.saturating_sub(call.number + 1));
         let fresh = View {
             remaining,
@@ -230,8 +231,8 @@ impl Pacer {
         };
         match self.view.as_mut().filter(|view| now < view.ends_by) {
             None => self.view = Some(fresh),
-            // Within a window the count only falls. A call that was made after a lower count had arrived and reports a
-            // higher one has crossed into a new window; an answer that was merely overtaken has not.
+            // Within a window the count only falls. If a call that was sent after a lower count had arrived reports a
+            // higher one, a new window has begun; an answer that was merely overtaken does not show that.
             Some(view) if counted > view.lowest && call.at >= view.lowest_at => *view = fresh,
             Some(view) => {
                 view.remaining = view.remaining.min(remaining);

@@ -1,5 +1,5 @@
-//! The JSON that Composio speaks, read leniently: fields may be missing, null, added, or numbers in disguise. Only what
-//! a decision cannot do without makes an object unreadable.
+//! Decodes Composio's JSON leniently: fields may be missing, null, unknown, or numbers written as text. Decoding fails only
+//! where a field is missing that the operator cannot do without.
 
 mod catalogue;
 mod error_body;
@@ -13,12 +13,12 @@ pub(super) use self::catalogue::{tool_item, toolkit, toolkit_item};
 pub(super) use self::error_body::error_body;
 use super::model::{Account, AccountStatus, AuthConfig, Link, ToolResult};
 
-/// Why a body or an item was not understood. Never contains a part of it.
+/// Why a body could not be decoded. Never contains a part of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreadable {
     /// What is wrong.
     pub message: String,
-    /// The body stopped in the middle: another try may bring the whole.
+    /// The body ends early: another attempt may bring the whole.
     pub truncated: bool,
 }
 
@@ -48,7 +48,7 @@ impl From<serde_json::Error> for Unreadable {
     }
 }
 
-/// Reads an object. Serde by itself takes an array too, for an object whose fields come in order.
+/// Decodes an object. Serde itself would also accept an array of the fields in order.
 fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(Unreadable::new("it is an array instead of an object"));
@@ -90,7 +90,7 @@ pub(super) fn page(body: &[u8]) -> Result<Page<'_>, Unreadable> {
 
 /// What can be said about a list item that could not be decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Skipped {
+pub(crate) struct Skipped {
     /// Id of the object, if that much was readable.
     pub id: Option<String>,
     /// Its owner, if that much was readable.
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_null_and_disguised_fields_do_not_hide_an_account() {
+    fn missing_null_and_oddly_typed_fields_do_not_hide_an_account() {
         let read = account_item(&raw(&json!({
             "id": "ca_1", "toolkit": "reddit", "auth_config": null, "user_id": 42.0, "status": "HIBERNATING",
             "alias": "", "is_disabled": "true", "created_at": "2026-09-01T10:00:00", "updated_at": 5
