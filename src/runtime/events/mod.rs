@@ -129,7 +129,7 @@ impl Publisher {
                 // Whatever became of it, the next occurrence is written as a new event.
                 self.with_ledger(|ledger| ledger.remove(&key));
                 self.0.metrics.event(EventOutcome::Failed);
-                failure.log(regarding, reason);
+                failure.log(reason);
             }
         }
     }
@@ -191,28 +191,17 @@ enum Failure {
 }
 
 impl Failure {
-    fn log(&self, regarding: &ObjectReference, reason: &str) {
-        let (namespace, name) = (
-            namespace(regarding),
-            regarding.name.as_deref().unwrap_or_default(),
-        );
+    /// The span around the caller names the object.
+    fn log(&self, event: &str) {
         match self {
             // The event expired, or its namespace is being deleted: nobody misses anything.
             Self::Refused(kube::Error::Api(status)) if status.is_not_found() || is_terminating(status) => {
-                tracing::debug!(namespace, name, reason, error = %status.message, "event not published");
+                tracing::debug!(event, error = %status.message, "event not published");
             }
             Self::Refused(error) => {
-                tracing::warn!(
-                    namespace,
-                    name,
-                    reason,
-                    error = explain(error),
-                    "event not published"
-                );
+                tracing::warn!(event, error = explain(error), "event not published");
             }
-            Self::TimedOut => {
-                tracing::warn!(namespace, name, reason, "event not published: no answer in time");
-            }
+            Self::TimedOut => tracing::warn!(event, "event not published: no answer in time"),
         }
     }
 }
