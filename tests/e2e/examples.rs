@@ -7,7 +7,7 @@ use composio_sim::Release;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use xtask::supervised::{Program, Supervised};
+use testing::supervised::{Program, Supervised};
 
 use crate::harness::{PATIENCE, World};
 

@@ -17,10 +17,10 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testing::control_plane::ControlPlane;
+use testing::installation::Release;
+use testing::supervised::{Program, Signal, Supervised};
 use tokio::sync::OnceCell;
-use xtask::control_plane::ControlPlane;
-use xtask::installation::Release;
-use xtask::supervised::{Program, Signal, Supervised};
 
 /// Nothing these tests wait for takes long; a loaded machine may.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -89,7 +89,7 @@ pub async fn plane() -> &'static ControlPlane {
     let plane = ControlPlane::shared().await.unwrap();
     PREPARED
         .get_or_init(|| async {
-            xtask::installation::apply_crds(plane).await.unwrap();
+            testing::installation::apply_crds(plane).await.unwrap();
         })
         .await;
     plane
@@ -118,7 +118,7 @@ impl World {
             namespace: &namespace,
             watch_namespaces: &[&namespace],
         };
-        let kubeconfig = xtask::installation::grant(plane, release).await.unwrap();
+        let kubeconfig = testing::installation::grant(plane, release).await.unwrap();
         config.keys.push(composio_sim::ApiKey::new(KEY));
         let simulator = Simulator::start(config).await.unwrap();
         Self {

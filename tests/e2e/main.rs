@@ -12,6 +12,7 @@
 
 mod admission;
 mod cache_races;
+mod chart;
 mod crashes;
 mod examples;
 mod harness;

@@ -2,9 +2,9 @@
 
 use composio_operator::api::reddit_connection::ConnectionState;
 use serde_json::json;
-use xtask::control_plane::{ControlPlane, Options};
-use xtask::installation::Release;
-use xtask::supervised::{Program, Supervised};
+use testing::control_plane::{ControlPlane, Options};
+use testing::installation::Release;
+use testing::supervised::{Program, Supervised};
 
 use crate::harness::{KEY, PATIENCE, World};
 
@@ -194,7 +194,7 @@ async fn several_namespaces_are_served_and_counted_together() {
         namespace: &world.namespace,
         watch_namespaces: &[&world.namespace, &other.namespace],
     };
-    world.kubeconfig = xtask::installation::grant(world.plane, release).await.unwrap();
+    world.kubeconfig = testing::installation::grant(world.plane, release).await.unwrap();
     let operator = world.operator_with(&["--watch-namespaces", &other.namespace], Some(KEY));
     world.create("here", json!({})).await;
     other.create("there", json!({})).await;

@@ -3,9 +3,9 @@
 use std::io::{Write, stdout};
 
 use anyhow::{Result, bail};
-use xtask::control_plane::binaries::{Binaries, Sources};
-use xtask::control_plane::tools::{Tool, kubernetes_version};
-use xtask::control_plane::{ControlPlane, Options};
+use testing::control_plane::binaries::{Binaries, Sources};
+use testing::control_plane::tools::{Tool, kubernetes_version};
+use testing::control_plane::{ControlPlane, Options};
 
 use super::interruption::Interruption;
 

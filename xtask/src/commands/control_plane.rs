@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use xtask::control_plane::binaries::{Binaries, Sources};
-use xtask::control_plane::tools::Tool;
+use testing::control_plane::binaries::{Binaries, Sources};
+use testing::control_plane::tools::Tool;
 
 /// What to do with the programs.
 #[derive(Subcommand)]

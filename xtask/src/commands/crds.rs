@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use xtask::workspace::{self, Programs};
+use testing::workspace::{self, Programs};
 
 /// Both hold the same files: Helm can only read files of the chart's own folder.
 const FOLDERS: [&str; 2] = ["crds", "charts/composio-operator/crd-files"];

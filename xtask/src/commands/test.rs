@@ -6,9 +6,9 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use xtask::control_plane::binaries::{Binaries, Sources};
-use xtask::control_plane::tools::Tool;
-use xtask::workspace;
+use testing::control_plane::binaries::{Binaries, Sources};
+use testing::control_plane::tools::Tool;
+use testing::workspace;
 
 /// Tests that wait for other processes leave the processor to each other: more of them than cores is faster.
 const THREADS: &str = "6";

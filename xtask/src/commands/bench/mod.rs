@@ -24,9 +24,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::json;
+use testing::control_plane::binaries::{Binaries, Sources};
+use testing::control_plane::tools::Tool;
 use tokio::signal::unix::{SignalKind, signal};
-use xtask::control_plane::binaries::{Binaries, Sources};
-use xtask::control_plane::tools::Tool;
 
 use self::machine::Machine;
 use self::objects::Polling;

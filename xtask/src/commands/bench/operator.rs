@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
+use testing::supervised::{Program, Signal, Supervised};
 use tokio::time::Instant;
-use xtask::supervised::{Program, Signal, Supervised};
 
 use super::exposition;
 use super::machine::{field, kibibytes};

@@ -9,9 +9,9 @@ use composio_sim::{ApiKey, Call, Config, GeneratedCatalogue, Simulator};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::Serialize;
 use tempfile::TempDir;
+use testing::control_plane::binaries::Binaries;
+use testing::control_plane::{ControlPlane, Options};
 use tokio::time::MissedTickBehavior;
-use xtask::control_plane::binaries::Binaries;
-use xtask::control_plane::{ControlPlane, Options};
 
 use super::caches::Caches;
 use super::exposition;

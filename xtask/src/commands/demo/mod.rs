@@ -12,9 +12,9 @@ mod view;
 use std::io::{BufRead, IsTerminal, stdin, stdout};
 
 use anyhow::{Result, anyhow};
-use xtask::control_plane::binaries::{Binaries, Sources};
-use xtask::control_plane::tools::Tool;
-use xtask::workspace::Programs;
+use testing::control_plane::binaries::{Binaries, Sources};
+use testing::control_plane::tools::Tool;
+use testing::workspace::Programs;
 
 use self::narrator::Narrator;
 use self::stage::Stage;

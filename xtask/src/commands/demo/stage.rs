@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use xtask::control_plane::binaries::Binaries;
-use xtask::control_plane::tools::Tool;
-use xtask::control_plane::{ControlPlane, Options};
-use xtask::installation;
-use xtask::supervised::{Program, Supervised};
-use xtask::workspace::{self, Programs};
+use testing::control_plane::binaries::Binaries;
+use testing::control_plane::tools::Tool;
+use testing::control_plane::{ControlPlane, Options};
+use testing::installation;
+use testing::supervised::{Program, Supervised};
+use testing::workspace::{self, Programs};
 
 /// Where the operator is installed.
 pub const NAMESPACE: &str = "composio-operator";

@@ -1,8 +1,8 @@
 //! The story: who plays, then a connection, then a schema cache.
 
 use anyhow::{Context, Result};
-use xtask::control_plane::tools::kubernetes_version;
-use xtask::workspace;
+use testing::control_plane::tools::kubernetes_version;
+use testing::workspace;
 
 use super::narrator::Narrator;
 use super::stage::Stage;

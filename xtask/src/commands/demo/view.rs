@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use xtask::supervised::Supervised;
+use testing::supervised::Supervised;
 
 use super::narrator::Narrator;
 use super::stage::{Stage, TENANT};

@@ -4,17 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
-use xtask::control_plane::{ControlPlane, Options, Part};
-
-/// How often a condition is looked at, and when it is given up: far beyond what a loaded machine needs.
-const POLL: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_mins(1);
+use testing::control_plane::{ControlPlane, Options, Part};
 
 const VIEWER: &str = "
 apiVersion: v1
@@ -75,7 +69,7 @@ async fn it_is_ready_and_knows_its_version() {
         .unwrap()
         .ok()
         .unwrap();
-    let pinned = xtask::control_plane::tools::kubernetes_version().unwrap();
+    let pinned = testing::control_plane::tools::kubernetes_version().unwrap();
     assert_eq!(
         version.matches(&format!("\"gitVersion\": \"{pinned}\"")).count(),
         2,
@@ -183,16 +177,6 @@ async fn users_and_service_accounts_may_do_what_rbac_grants_and_no_more() {
     assert!(
         format!("{missing:#}").starts_with("no token for service account default/nobody: "),
         "{missing:#}"
-    );
-}
-
-#[tokio::test]
-async fn invalid_manifests_are_refused_with_a_reason() {
-    let bad = "{apiVersion: v1, kind: ConfigMap, metadata: {name: Bad_Name}}";
-    let output = shared().await.kubectl_apply(bad).await.unwrap();
-    assert!(
-        !output.success && output.stderr.contains("Bad_Name"),
-        "{output:?}"
     );
 }
 
@@ -329,140 +313,6 @@ async fn a_crash_is_noticed() {
         failure.starts_with("kube-controller-manager was ended by signal 9; "),
         "{failure}"
     );
-}
-
-/// `cargo xtask cluster` in a process of its own.
-struct Cluster {
-    process: Child,
-    directory: PathBuf,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_xtask"))
-            .arg("cluster")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut kubeconfig = String::new();
-        BufReader::new(process.stdout.take().unwrap())
-            .read_line(&mut kubeconfig)
-            .unwrap();
-        let directory = Path::new(kubeconfig.trim()).parent().unwrap().to_owned();
-        Self { process, directory }
-    }
-
-    fn kill(&self, signal: &str) {
-        let status = Command::new("kill")
-            .args(["-s", signal, &self.process.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-
-    /// The processes whose command line names the directory of this control plane.
-    fn processes(&self) -> Vec<u32> {
-        let output = Command::new("ps")
-            .args(["-A", "-o", "pid=,args="])
-            .output()
-            .unwrap();
-        let name = self.directory.to_str().unwrap();
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter(|line| line.contains(name))
-            .map(|line| line.split_whitespace().next().unwrap().parse().unwrap())
-            .collect()
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-#[tokio::test]
-async fn nothing_outlives_a_killed_owner() {
-    let mut cluster = Cluster::start();
-    assert!(cluster.directory.join("kubeconfig").is_file());
-    // Three programs, each with its supervisor and the reader of its orders.
-    assert!(cluster.processes().len() >= 6, "{:?}", cluster.processes());
-    cluster.kill("KILL");
-    cluster.process.wait().unwrap();
-    let gone = async {
-        while !cluster.processes().is_empty() || cluster.directory.exists() {
-            tokio::time::sleep(POLL).await;
-        }
-    };
-    let gone = tokio::time::timeout(PATIENCE, gone).await.is_ok();
-    assert!(
-        gone,
-        "still there: {:?}, {}",
-        cluster.processes(),
-        cluster.directory.display()
-    );
-}
-
-#[tokio::test]
-async fn the_cluster_command_stops_when_asked() {
-    for signal in ["INT", "TERM"] {
-        let mut cluster = Cluster::start();
-        cluster.kill(signal);
-        assert!(cluster.process.wait().unwrap().success(), "after SIG{signal}");
-        assert!(
-            cluster.processes().is_empty() && !cluster.directory.exists(),
-            "after SIG{signal}"
-        );
-    }
-}
-
-#[test]
-fn without_go_and_without_programs_the_command_says_what_to_install() {
-    let empty = TempDir::new().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["control-plane", "build"])
-        .env("PATH", empty.path())
-        .env("XDG_CACHE_HOME", empty.path())
-        .env_remove("KUBEBUILDER_ASSETS")
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    assert!(output.stdout.is_empty());
-    let message = String::from_utf8(output.stderr).unwrap();
-    for part in [
-        "kube-apiserver",
-        "Go is not installed",
-        "https://go.dev/dl/",
-        "KUBEBUILDER_ASSETS",
-    ] {
-        assert!(message.contains(part), "{part} is missing from: {message}");
-    }
-}
-
-#[tokio::test]
-async fn ready_programs_are_used_without_a_cache_and_without_go() {
-    let control_plane = shared().await;
-    let directory = control_plane.binaries().directories()[0].clone();
-    let empty = TempDir::new().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["control-plane", "path"])
-        .env("KUBEBUILDER_ASSETS", &directory)
-        .env("PATH", empty.path())
-        .env("XDG_CACHE_HOME", empty.path())
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    if directory.join("kubeconform").is_file() {
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout).trim(),
-            directory.to_str().unwrap(),
-            "{message}"
-        );
-    } else {
-        assert!(message.contains("kubeconform cannot be had"), "{message}");
-    }
 }
 
 /// Whether a process exists and is not merely waiting to be reaped.

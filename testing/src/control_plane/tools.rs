@@ -15,7 +15,7 @@ const STRIP: &str = "-s -w";
 pub enum Module {
     /// etcd and the programs of Kubernetes.
     ControlPlane,
-    /// Helm and kubeconform, whose dependencies contradict those of Kubernetes.
+    /// Helm, whose dependencies contradict those of Kubernetes.
     Helm,
 }
 
@@ -53,19 +53,16 @@ pub enum Tool {
     Kubectl,
     /// The package manager that installs charts.
     Helm,
-    /// Validates manifests against schemas without a cluster.
-    Kubeconform,
 }
 
 impl Tool {
     /// All tools, in the order in which they are built: what a control plane cannot do without comes first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
         Self::Kubectl,
         Self::Helm,
-        Self::Kubeconform,
     ];
 
     /// The name of the program, which is also its file name.
@@ -76,7 +73,6 @@ impl Tool {
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Kubectl => "kubectl",
             Self::Helm => "helm",
-            Self::Kubeconform => "kubeconform",
         }
     }
 
@@ -86,7 +82,7 @@ impl Tool {
             Self::Etcd | Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => {
                 Module::ControlPlane
             }
-            Self::Helm | Self::Kubeconform => Module::Helm,
+            Self::Helm => Module::Helm,
         }
     }
 
@@ -98,7 +94,6 @@ impl Tool {
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
-            Self::Kubeconform => "github.com/yannh/kubeconform/cmd/kubeconform",
         }
     }
 
@@ -125,7 +120,6 @@ impl Tool {
                     version("helm.sh/helm/v4")?
                 )
             }
-            Self::Kubeconform => format!(" -X main.version={}", version("github.com/yannh/kubeconform")?),
         };
         Ok(format!("{STRIP}{stamp}"))
     }
@@ -221,9 +215,14 @@ mod tests {
     #[test]
     fn every_tool_is_pinned_by_its_module() {
         for tool in Tool::ALL {
-            let directive = format!("\t{}\n", tool.package());
+            // Alone, or one of a block.
+            let package = tool.package();
+            let lines = [format!("tool {package}"), format!("\t{package}")];
             assert!(
-                tool.module().go_mod().contains(&directive),
+                tool.module()
+                    .go_mod()
+                    .lines()
+                    .any(|line| lines.iter().any(|one| one == line)),
                 "{} has no tool directive",
                 tool.name()
             );

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-const SUPERVISOR: &str = include_str!("supervised/supervised.sh");
+const SUPERVISOR: &str = include_str!("supervised.sh");
 /// Lines of a log that an error message quotes: enough for a Go stack's first frames, little enough for a terminal.
 const QUOTED_LINES: usize = 20;
 /// A log is read from its end no further than this.
