@@ -219,12 +219,6 @@ impl ApiServer {
             .map(typed)
     }
 
-    /// All objects of a kind in a namespace, or in all if that is empty, by namespace and name.
-    pub fn list<K: Kind>(&self, namespace: &str) -> Vec<K> {
-        let all = Selection(key::<K>(namespace, ""), String::new());
-        self.state().select(&all).into_iter().map(typed).collect()
-    }
-
     /// A person edits an object.
     pub fn edit<K: Kind>(&self, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) {
         let key = key::<K>(namespace, name);

@@ -12,15 +12,18 @@ use kube::runtime::controller::Action;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use self::widget::{Store, Widget, WidgetStep, Widgets};
+use self::widget::{Store, Widget, Widgets};
 use super::failure::Failure;
 use super::reconcile::{Error, Reconciled, reconcile};
 use super::supervise::{EarlyEnds, Supervisor};
 use super::testing::{self, ApiServer, Intercept, ManualClock, failure};
+use super::wake_ups::ObjectKey;
+use super::watch::{self, Namespaces};
 use super::{Context, Controller};
 use crate::api::conditions::{READY, RECONCILING, find, is_true};
 use crate::api::{REQUESTED_AT_ANNOTATION, Reason};
 use crate::telemetry::metrics::Outcome;
+use crate::telemetry::server::Readiness;
 
 struct Bench {
     api: ApiServer,
@@ -280,7 +283,7 @@ async fn a_step_is_not_taken_on_the_word_of_an_old_watch_event() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_conflict_is_no_failure_and_what_must_be_recorded_is_recorded_all_the_same() {
     let bench = Bench::new();
     let api = bench.api.clone();
@@ -329,6 +332,33 @@ async fn a_replica_that_does_not_lead_takes_no_step() {
     assert!(matches!(bench.reconcile().await, Err(Error::NotLeader)));
     assert_eq!(bench.calls(), 0);
     assert_eq!(bench.supervised().await, Action::await_change());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_whose_answer_is_lost_is_written_again_and_nothing_is_done_twice() {
+    let bench = Bench::new();
+    bench.api.intercept(|call| {
+        let lost = || Intercept::EffectThen(Err(std::io::ErrorKind::ConnectionReset.into()));
+        (call.path.ends_with("/status") && call.body["status"]["conditions"] == json!([])).then(lost)
+    });
+    bench.supervised().await;
+    bench.api.clear_intercept();
+    bench.supervised().await;
+    assert_eq!((bench.ready_reason().as_str(), bench.calls()), ("Stored", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_hangs_delays_an_object_and_costs_nothing() {
+    for hangs in [|| Intercept::Hang, || Intercept::HangBefore] {
+        let bench = Bench::new();
+        bench
+            .api
+            .intercept(move |call| (call.method == "PATCH").then(hangs));
+        ends_early(&bench, "ReconcileTimedOut").await;
+        bench.api.clear_intercept();
+        bench.supervised().await;
+        assert_eq!((bench.ready_reason().as_str(), bench.calls()), ("Stored", 1));
+    }
 }
 
 /// Each early end becomes an event and a reason in metrics, and the wait grows.
@@ -394,19 +424,61 @@ async fn an_object_that_cannot_be_read_is_reported_and_left_alone() {
     assert_eq!(bench.calls(), 0);
 }
 
-#[tokio::test]
-async fn every_step_is_one_that_was_planned() {
+/// Waits, on the paused clock, for something that other tasks bring about.
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(5), waiting)
+        .await
+        .expect(what);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_reconciles_what_changes_and_notices_what_went_while_it_was_interrupted() {
     let bench = Bench::new();
-    bench.reconcile().await.unwrap();
-    bench.api.delete::<Widget>("team", "one");
-    bench.reconcile().await.unwrap();
-    let calls = bench.widgets().calls.lock().unwrap().clone();
-    assert_eq!(
-        calls,
-        [
-            WidgetStep::Put("lamp".to_owned()),
-            WidgetStep::Remove("lamp".to_owned())
-        ]
+    let (stop, shutdown) = tokio::sync::watch::channel(false);
+    let (controller, cx) = (
+        Arc::clone(&bench.supervisor.controller),
+        Arc::clone(&bench.supervisor.cx),
     );
-    assert_eq!(Widgets::NAME, "widget");
+    let running = tokio::spawn(async move {
+        watch::run(
+            controller,
+            cx,
+            &Namespaces::All,
+            4,
+            &Readiness::default(),
+            shutdown,
+        )
+        .await;
+    });
+    let items = || bench.widgets().items.lock().unwrap().clone();
+    eventually("the item is stored", || items().contains("lamp")).await;
+    eventually("that is recorded", || {
+        bench
+            .object()
+            .status
+            .is_some_and(|status| status.stored.is_some())
+    })
+    .await;
+
+    // Nothing in the cluster tells that the store lost an item; whoever knows wakes the object.
+    bench.widgets().items.lock().unwrap().clear();
+    bench
+        .supervisor
+        .cx
+        .wake_ups
+        .wake(ObjectKey::new(Widgets::NAME, &bench.object()));
+    eventually("the item is stored again", || items().contains("lamp")).await;
+
+    let gone = || bench.widgets().deleted.lock().unwrap().clone();
+    bench.api.break_watches();
+    bench.api.remove::<Widget>("team", "one");
+    eventually("its absence is noticed", || gone().contains(&"one".to_owned())).await;
+
+    stop.send_replace(true);
+    running.await.unwrap();
 }

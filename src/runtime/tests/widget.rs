@@ -15,6 +15,7 @@ use crate::runtime::failure::Failure;
 use crate::runtime::plan::{Plan, Position};
 use crate::runtime::summary::Summary;
 use crate::runtime::view::View;
+use crate::runtime::wake_ups::ObjectKey;
 use crate::runtime::{Context, Controller, Effect, Phase, Step, Turn};
 
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -72,6 +73,8 @@ pub struct Widgets {
     pub items: Mutex<BTreeSet<String>>,
     pub store: Mutex<Store>,
     pub calls: Mutex<Vec<WidgetStep>>,
+    /// Every widget that was reconciled.
+    pub known: Mutex<Vec<ObjectKey>>,
     pub deleted: Mutex<Vec<String>>,
 }
 
@@ -115,6 +118,10 @@ impl Controller for Widgets {
     const FINALIZER: Option<&'static str> = Some("test.dev/store");
 
     async fn observe(&self, _: &Context, widget: &Widget, _: Timestamp) -> Result<(bool, ()), Failure> {
+        self.known
+            .lock()
+            .unwrap()
+            .push(ObjectKey::new(Self::NAME, widget));
         Ok((self.items.lock().unwrap().contains(&widget.spec.item), ()))
     }
 
@@ -174,7 +181,16 @@ impl Controller for Widgets {
         }
     }
 
-    fn on_deleted(&self, key: &crate::runtime::wake_ups::ObjectKey, _: &str) {
+    fn on_deleted(&self, key: &ObjectKey, _: &str) {
         self.deleted.lock().unwrap().push(key.name.clone());
+    }
+
+    fn on_relisted(&self, exists: &dyn Fn(&ObjectKey) -> bool) {
+        let known = self.known.lock().unwrap();
+        let gone = known.iter().filter(|key| !exists(key));
+        self.deleted
+            .lock()
+            .unwrap()
+            .extend(gone.map(|key| key.name.clone()));
     }
 }
