@@ -50,7 +50,7 @@ pub struct Settings {
     #[arg(long, env = "RECONCILE_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
 
-    /// Longest time for one pass over one object.
+    /// Longest time for one reconcile of one object.
     #[arg(long, env = "RECONCILE_TIMEOUT", default_value = "2m", value_parser = duration)]
     pub reconcile_timeout: Duration,
 

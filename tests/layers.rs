@@ -68,7 +68,7 @@ fn uses(path: &Path, parts: &[&str], found: &mut Vec<String>) {
     }
     for line in fs::read_to_string(path).unwrap().lines() {
         let is_used = |part: &&str| line.contains(&format!("crate::{part}"));
-        if parts.iter().any(|part| is_used(&part)) {
+        if parts.iter().any(&is_used) {
             found.push(format!("{}: {}", path.display(), line.trim()));
         }
     }

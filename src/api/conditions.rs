@@ -6,6 +6,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use strum::IntoStaticStr;
 
 /// The object has reached the state its spec asks for.
 pub const READY: &str = "Ready";
@@ -18,7 +19,7 @@ pub const STALLED: &str = "Stalled";
 pub const MAX_MESSAGE_BYTES: usize = 512;
 
 /// Value of a condition.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
 pub enum Truth {
     /// The condition holds.
     True,
@@ -31,16 +32,12 @@ pub enum Truth {
 impl Truth {
     /// The spelling of the Kubernetes API.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::True => "True",
-            Self::False => "False",
-            Self::Unknown => "Unknown",
-        }
+        self.into()
     }
 }
 
 /// Sets one condition. `lastTransitionTime` moves only when the value changes, so that an unchanged
-/// object serialises to the same bytes on every pass.
+/// object serialises to the same bytes in every reconcile.
 pub fn set(
     conditions: &mut Vec<Condition>,
     type_: &str,

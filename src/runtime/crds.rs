@@ -1,7 +1,7 @@
 //! Waits until the API server serves the operator's own CRDs.
 //!
 //! Under `GitOps` the operator often starts before its CRDs. That is no reason to crash: it stays alive, not ready, and
-//! looks again. It looks at the discovery documents, which every authenticated client may read, so that no permission on
+//! asks again. It reads the discovery documents, which every authenticated client may read, so that no permission on
 //! CRDs is needed.
 
 use std::collections::BTreeSet;
@@ -12,9 +12,9 @@ use tokio::time::{sleep, timeout};
 
 use super::failure::explain;
 
-/// Time between two looks at first; it doubles up to [`LONGEST_PAUSE`].
+/// Time between two requests at first; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// Longest time between two looks: what somebody who just applied the CRDs is ready to wait.
+/// Longest time between two requests: what somebody who just applied the CRDs is ready to wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Longest time for one answer. The client itself would repeat a refused request for minutes.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -164,7 +164,7 @@ mod tests {
                     .lock()
                     .unwrap()
                     .next()
-                    .expect("one look more than expected"),
+                    .expect("one request more than expected"),
             )
         });
         let started = Instant::now();
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(
             left.lock().unwrap().next().map(|answer| answer.is_ok()),
             None,
-            "one look less than expected"
+            "one request less than expected"
         );
         (outcome, reports, started.elapsed())
     }

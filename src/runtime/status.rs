@@ -197,7 +197,7 @@ pub(super) mod tests {
         );
     }
 
-    /// An API server that holds this pod, at a new version at each look.
+    /// An API server that holds this pod, at a new version at each request.
     fn busy(uid: &'static str) -> (Api<Pod>, Arc<Mutex<Vec<Call>>>) {
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
         let log = calls.clone();
@@ -245,7 +245,7 @@ pub(super) mod tests {
     }
 
     /// Found when the answer to a create that came after its object was deleted ended up in the status of a namesake: the
-    /// API server does not look at the uid of what is applied to a status.
+    /// API server ignores the uid of what is applied to a status.
     #[tokio::test]
     async fn what_happened_is_not_written_to_a_namesake() {
         let (api, calls) = busy("u-2");

@@ -10,6 +10,7 @@ use flate2::read::GzDecoder;
 use flate2::{Compression, GzBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use strum::IntoStaticStr;
 
 use super::record::CHECKSUM;
 use super::tool::CachedTool;
@@ -35,23 +36,14 @@ const ANNOTATION_PREFIX: &str = "composio-operator.dev/";
 const MAX_TEXT: usize = 4096;
 
 /// How tools are stored.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, IntoStaticStr, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Encoding {
     /// Plain.
     Json,
     /// Compressed.
     Gzip,
-}
-
-impl Encoding {
-    /// The spelling in manifest and annotations.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Gzip => "gzip",
-        }
-    }
 }
 
 /// What a reader learns of the toolkit.

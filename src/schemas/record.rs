@@ -74,7 +74,7 @@ impl Record {
             (TOOLKIT.to_owned(), self.toolkit.clone()),
             (SETTINGS.to_owned(), self.settings.clone()),
             (key("tools"), self.tools.to_string()),
-            (key("encoding"), self.encoding.as_str().to_owned()),
+            (key("encoding"), <&str>::from(self.encoding).to_owned()),
             (CONTENT.to_owned(), self.sha256.clone()),
             (key("config-maps"), list(&self.config_maps)),
             (key("synced-at"), self.synced_at.to_string()),

@@ -18,13 +18,9 @@ mod sync_state;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, future};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 
 use self::config_maps::ConfigMaps;
 use self::observe::Handles;
@@ -37,11 +33,9 @@ use crate::api::{ComposioSchemaCache, ComposioSchemaCacheStatus};
 use crate::runtime;
 use crate::runtime::events::Announcement;
 use crate::runtime::failure::Failure;
-use crate::runtime::plan::Position;
 use crate::runtime::summary::Change;
 use crate::runtime::wake_ups::ObjectKey;
 use crate::runtime::{Context, Controller, Turn};
-use crate::schemas::record::CACHE_LABEL;
 
 /// The controller of `ComposioSchemaCache`.
 pub struct SchemaCaches {
@@ -126,23 +120,7 @@ impl Controller for SchemaCaches {
     }
 
     fn remember(&self, turn: &Turn<'_, Self>) {
-        let (view, observed) = (turn.view, turn.observed);
-        let asked = observed.catalogue.is_some();
-        self.states.update(view.uid, |state| {
-            // Later, a sync finds what it has changed itself.
-            if asked && view.status.progress.is_none() && plan::needs_repair(view, observed) {
-                state.repaired_at = Some(turn.now);
-            }
-            match turn.position {
-                Position::At(Phase::Finished { .. }) => {
-                    state.sync = None;
-                    state.checked_at = Some(turn.now);
-                }
-                // What Composio answered is in doubt: the next try asks again.
-                Position::Failed(_) if asked && turn.step.is_none() => state.sync = None,
-                _ => {}
-            }
-        });
+        self.states.record(turn);
     }
 
     /// Whatever happens to a cache's ConfigMaps.
@@ -151,19 +129,7 @@ impl Controller for SchemaCaches {
         cx: &Context,
         namespace: Option<&str>,
     ) -> BoxStream<'static, Result<ObjectRef<ComposioSchemaCache>, watcher::Error>> {
-        let config_maps = runtime::api_in::<PartialObjectMeta<ConfigMap>>(&cx.client, namespace);
-        watcher::watcher(config_maps, watcher::Config::default().labels(CACHE_LABEL))
-            .default_backoff()
-            .touched_objects()
-            .try_filter_map(|map| {
-                let namespace = map.metadata.namespace.clone().unwrap_or_default();
-                let mut owners = map.metadata.owner_references.iter().flatten();
-                let owner = owners.find_map(|owner| ObjectRef::from_owner_ref(Some(&namespace), owner, ()));
-                // Somebody may have removed the owner reference.
-                let label = || Some(ObjectRef::new(map.labels().get(CACHE_LABEL)?).within(&namespace));
-                future::ready(Ok(owner.or_else(label)))
-            })
-            .boxed()
+        config_maps::changes(&runtime::api_in(&cx.client, namespace))
     }
 
     fn on_deleted(&self, key: &ObjectKey, uid: &str) {

@@ -7,7 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use super::observed::Catalogue;
+use super::plan::Phase;
+use super::{SchemaCaches, plan};
+use crate::runtime::Turn;
 use crate::runtime::failure::Failure;
+use crate::runtime::plan::Position;
 use crate::runtime::wake_ups::ObjectKey;
 use crate::schemas::manifest::Manifest;
 
@@ -68,6 +72,27 @@ impl SyncStates {
             Some(state) => change(state),
             None => change(&mut SyncState::default()),
         }
+    }
+
+    /// Keeps what the next reconcile should know of this one.
+    pub fn record(&self, turn: &Turn<'_, SchemaCaches>) {
+        let (view, observed) = (turn.view, turn.observed);
+        let asked = observed.catalogue.is_some();
+        self.update(view.uid, |state| {
+            // Later, a sync finds what it has changed itself.
+            if asked && view.status.progress.is_none() && plan::needs_repair(view, observed) {
+                state.repaired_at = Some(turn.now);
+            }
+            match turn.position {
+                Position::At(Phase::Finished { .. }) => {
+                    state.sync = None;
+                    state.checked_at = Some(turn.now);
+                }
+                // What Composio answered is in doubt: the next try asks again.
+                Position::Failed(_) if asked && turn.step.is_none() => state.sync = None,
+                _ => {}
+            }
+        });
     }
 
     /// Forgets a cache that is gone.

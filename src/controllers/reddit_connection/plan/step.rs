@@ -28,7 +28,7 @@ pub enum Step {
     /// Create the empty Secret, which proves that the link can be stored before one is made.
     PrepareLinkSecret,
     /// Record in status that the link is going to be made now, because the record that it would be is old. Whoever
-    /// looks for an account whose creation was not answered counts from there.
+    /// waits for an account whose creation was not answered counts from there.
     RenewIntent,
     /// Make the link at Composio and store it.
     CreateLink {

@@ -5,10 +5,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, future};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::{ObjectMeta, PartialObjectMeta};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use strum::IntoStaticStr;
@@ -152,7 +156,7 @@ impl<'a> ConfigMaps<'a> {
     }
 
     /// Writes one that was just created and that nobody has touched since, so that its content need not come back to be
-    /// looked at: only an admission webhook for updates could have added something, which stays until the next change. None:
+    /// read: only an admission webhook for updates could have added something, which stays until the next change. None:
     /// somebody has touched it.
     async fn fill(&self, map: &ConfigMap, made: &ObjectMeta) -> Result<Option<ObjectMeta>, Failure> {
         let mut untouched = map.clone();
@@ -205,7 +209,7 @@ impl<'a> ConfigMaps<'a> {
         ConfigMap {
             metadata: ObjectMeta {
                 name: Some(part.name.clone()),
-                // The very object that was looked at, not one of the same name made since.
+                // The very object that was read, not one of the same name made since.
                 uid: known.uid.clone(),
                 labels: Some(labels),
                 annotations: Some(annotations),
@@ -256,6 +260,24 @@ impl<'a> ConfigMaps<'a> {
     pub async fn delete(&self, name: &str) -> kube::Result<()> {
         self.children.delete_named(name).await
     }
+}
+
+/// The caches whose ConfigMaps change, in whatever way.
+pub fn changes(
+    api: &Api<PartialObjectMeta<ConfigMap>>,
+) -> BoxStream<'static, Result<ObjectRef<ComposioSchemaCache>, watcher::Error>> {
+    watcher::watcher(api.clone(), watcher::Config::default().labels(CACHE_LABEL))
+        .default_backoff()
+        .touched_objects()
+        .try_filter_map(|map| {
+            let namespace = map.metadata.namespace.clone().unwrap_or_default();
+            let mut owners = map.metadata.owner_references.iter().flatten();
+            let owner = owners.find_map(|owner| ObjectRef::from_owner_ref(Some(&namespace), owner, ()));
+            // Somebody may have removed the owner reference.
+            let label = || Some(ObjectRef::new(map.labels().get(CACHE_LABEL)?).within(&namespace));
+            future::ready(Ok(owner.or_else(label)))
+        })
+        .boxed()
 }
 
 /// The content of a ConfigMap.

@@ -429,7 +429,7 @@ fn a_sync_goes_through_without_observing_again() {
     assert_eq!(names, ["schemas-github", "schemas-hackernews"]);
 }
 
-/// Without a look the manifest would name a toolkit of which one part is new and another one old.
+/// Without observing again the manifest would name a toolkit of which one part is new and another one old.
 #[test]
 fn what_failed_may_have_been_written_in_part_and_is_observed_again() {
     let broken = Failure::transient(Reason::KubernetesApi, "gone away");
