@@ -144,6 +144,10 @@ macro_rules! managed_fields {
 }
 pub(crate) use managed_fields;
 
+/// `status.observedGeneration` of an object that was never reconciled: the API server puts it there, so that kstatus, and
+/// with it Helm, Flux and Argo CD, do not take the object for ready before the operator has seen it.
+pub const UNOBSERVED: i64 = -1;
+
 /// Failures in a row.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -158,8 +162,16 @@ pub struct RetryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Time>,
 
-    /// What failed, as in the conditions.
+    /// Why, as in the conditions.
     pub reason: String,
+
+    /// The step that failed. Only its success ends the row. Absent: what is needed to decide on a step could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+
+    /// The request (annotation composio-operator.dev/requested-at) that was tried and is still open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// Names one key of a Secret in the same namespace.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
-use super::common::{RetryStatus, SecretKeyRef, managed_fields};
+use super::common::{RetryStatus, SecretKeyRef, UNOBSERVED, managed_fields};
 
 /// Condition: every tool of every wanted toolkit is cached, at the version that is wanted.
 pub const COMPLETE: &str = "Complete";
@@ -251,6 +251,7 @@ fn default_name_prefix() -> String {
 /// What is cached. A refresh that finds everything unchanged does not write it.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = {"observedGeneration": UNOBSERVED}))]
 pub struct ComposioSchemaCacheStatus {
     /// Generation of the spec this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]

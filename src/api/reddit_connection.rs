@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
-use super::common::{RetryStatus, SecretKeyRef, managed_fields};
+use super::common::{RetryStatus, SecretKeyRef, UNOBSERVED, managed_fields};
 
 /// Condition: the account is ACTIVE at Composio.
 pub const CONNECTED: &str = "Connected";
@@ -270,6 +270,7 @@ fn default_settled() -> Duration {
 /// What is known about the account.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = {"observedGeneration": UNOBSERVED}))]
 pub struct RedditConnectionStatus {
     /// Generation of the spec this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -146,6 +146,8 @@ impl Failure {
             last_failure_at: Time(whole_seconds(now)),
             next_attempt_at: next.map(|time| Time(whole_seconds(time))),
             reason: self.reason.as_str().to_owned(),
+            operation: None,
+            request: None,
         }
     }
 }

@@ -52,7 +52,6 @@ use self::summary::{Change, SummaryOf};
 use self::view::View;
 use self::wake_ups::{ObjectKey, WakeUps};
 pub use self::watch::api_in;
-use crate::api::Reason;
 use crate::api::common::{Managed, StatusOf};
 use crate::telemetry::metrics::Metrics;
 
@@ -166,6 +165,12 @@ pub trait Controller: Sized + Send + Sync + 'static {
         true
     }
 
+    /// Whether what came of a step may be recorded although the object has changed meanwhile to `current`. Asked only for
+    /// what [must be recorded](Step::must_be_recorded).
+    fn still_concerns(_step: &Self::Step, _current: &Self::Object) -> bool {
+        true
+    }
+
     /// Adapts how a failure is retried.
     fn retry_policy(_view: &View<'_, Self::Object>, failure: Failure) -> Failure {
         failure
@@ -208,6 +213,9 @@ pub type PlanOf<C> = Plan<<C as Controller>::Step, <C as Controller>::Phase>;
 
 /// What can be done for an object.
 pub trait Step: Clone + Debug + PartialEq + Send + Sync {
+    /// The step without its details. Failures are counted by it.
+    fn name(&self) -> &'static str;
+
     /// Whether it changes something outside the cluster. Such a step is never taken on the word of a cache.
     fn is_external(&self) -> bool;
 
@@ -237,9 +245,10 @@ pub trait Effect: Debug + Send + Sync {
         false
     }
 
-    /// Whether this shows that what failed for `reason` works again, so that its failures are not counted on.
-    fn clears(&self, _reason: Option<Reason>) -> bool {
-        true
+    /// Whether this effect of `step` shows that what failed works again, so that its failures are not counted on. `failed`
+    /// is the name of the step that failed; None if deciding on one failed.
+    fn clears(&self, failed: Option<&str>, step: &str) -> bool {
+        failed.is_none_or(|failed| failed == step)
     }
 
     /// Whether the step is to go on in another reconcile, so that other objects have their turn.

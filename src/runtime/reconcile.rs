@@ -28,10 +28,11 @@ const MAX_STEPS: usize = 24;
 /// Pause after facts could not be gathered while only a part of the object waits for its next try.
 const OBSERVE_AGAIN: Duration = Duration::from_secs(10);
 
-/// Tries to clean up before an object is released although a person could fix the failure; about ten minutes.
-const MAX_CLEANUP_TRIES_BY_PERSON: i64 = 8;
-/// Tries to clean up before an object is released although nothing answers; a bit more than two hours.
-const MAX_CLEANUP_TRIES: i64 = 30;
+/// Tries to clean up in a row before an object is released although something may be left behind. With the backoff
+/// between them they take about ten minutes.
+const MIN_CLEANUP_TRIES: i64 = 8;
+/// What no person has to fix, such as an outage or a limit, gets this much time from the deletion on besides.
+const MIN_CLEANUP_TIME: Duration = Duration::from_hours(2);
 
 /// Why a reconcile ended early. None of these is a failure that the controller knows of.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +93,8 @@ pub async fn reconcile<C: Controller>(
                 Err(failure) => return it.fail_to_observe(&view, failure).await,
             },
         };
+        // Observing may have taken long.
+        let now = cx.clock.now();
         if it.lacks_finalizer(&view) {
             it.add_finalizer().await?;
             continue;
@@ -150,13 +153,10 @@ fn lifecycle<C: Controller>(object: &C::Object, view: &View<'_, C::Object>, now:
         return Lifecycle::BackingOff(requeue::after(None, Some(retry), view.seed(), now));
     }
     // An object must not hang for ever because its key is gone, or because nothing answers.
-    let by_person = failure.reason.is_some_and(|reason| reason.policy().needs_person);
-    let limit = if by_person {
-        MAX_CLEANUP_TRIES_BY_PERSON
-    } else {
-        MAX_CLEANUP_TRIES
-    };
-    if failure.failures >= limit {
+    let needs_person = failure.reason.is_some_and(|reason| reason.policy().needs_person);
+    let deleted_at = object.meta().deletion_timestamp.as_ref().map(|time| time.0);
+    let has_had_time = deleted_at.is_none_or(|deleted_at| until(now, deleted_at) >= MIN_CLEANUP_TIME);
+    if failure.failures >= MIN_CLEANUP_TRIES && (needs_person || has_had_time) {
         Lifecycle::Release(Some(retry.reason.clone()))
     } else {
         Lifecycle::Active
@@ -383,7 +383,11 @@ impl<'a, C: Controller> Reconcile<'a, C> {
         let manager = format!("{GROUP}/{}", C::NAME);
         let must_be_recorded = turn.effect.is_some() && turn.step.is_some_and(Step::must_be_recorded);
         self.object = if must_be_recorded {
-            let write = || apply_status(&self.api, &self.object, Guard::Object, &manager, status);
+            let step = turn.step;
+            let still_concerns =
+                |current: &C::Object| step.is_none_or(|step| C::still_concerns(step, current));
+            let guard = || Guard::Object(&still_concerns);
+            let write = || apply_status(&self.api, &self.object, guard(), &manager, status);
             let retry_policy = ExponentialBuilder::default()
                 .with_min_delay(Duration::from_millis(200))
                 .with_max_times(5);

@@ -13,13 +13,12 @@ use serde_json::{Value, json};
 const MAX_CONFLICTS: u32 = 10;
 
 /// How sure a status has to be of the object it is written to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Guard {
+pub enum Guard<'a, K> {
     /// The object is still the version that was read. For a status that depends on the spec that was read, and for an
     /// intent that is recorded before a call that must happen once.
     Version,
-    /// It is still the same object, whatever has changed in it. For what happened and cannot be found out again.
-    Object,
+    /// It is still the same object, and this is true of it. For what happened and cannot be found out again.
+    Object(&'a (dyn Fn(&K) -> bool + Send + Sync)),
 }
 
 /// Applies the whole status of `object`, owned by the field manager `manager`.
@@ -37,7 +36,7 @@ pub enum Guard {
 pub async fn apply_status<K>(
     api: &Api<K>,
     object: &K,
-    guard: Guard,
+    guard: Guard<'_, K>,
     manager: &str,
     status: &(impl Serialize + Sync),
 ) -> kube::Result<K>
@@ -45,23 +44,32 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
 {
     let status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
-    if guard == Guard::Version {
-        return apply_to_version(api, object, manager, &status).await;
-    }
+    let mut result = apply_to_version(api, object, manager, &status).await;
+    let Guard::Object(still_concerns) = guard else {
+        return result;
+    };
     let name = object.name_any();
-    let mut conflicts = 0;
-    loop {
+    for _ in 0..MAX_CONFLICTS {
+        match &result {
+            Err(error) if is_conflict(error) => {}
+            _ => return result,
+        }
         let current = api.get(&name).await?;
         if current.uid() != object.uid() {
-            let message = format!("{name} is another object of the same name by now");
-            let status = Status::failure(&message, "Conflict").with_code(409);
-            return Err(kube::Error::Api(Box::new(status)));
+            return Err(conflict(&format!(
+                "{name} is another object of the same name by now"
+            )));
         }
-        match apply_to_version(api, &current, manager, &status).await {
-            Err(error) if is_conflict(&error) && conflicts < MAX_CONFLICTS => conflicts += 1,
-            result => return result,
+        if !still_concerns(&current) {
+            return Err(conflict(&format!("{name} has moved on meanwhile")));
         }
+        result = apply_to_version(api, &current, manager, &status).await;
     }
+    result
+}
+
+fn conflict(message: &str) -> kube::Error {
+    kube::Error::Api(Box::new(Status::failure(message, "Conflict").with_code(409)))
 }
 
 /// Applies the status to the very version of `object`.
@@ -209,7 +217,7 @@ pub(super) mod tests {
             stored["metadata"]["resourceVersion"] = log.len().to_string().into();
             let answer: Answer = Ok(match call.method.as_str() {
                 // Somebody else was quicker, once.
-                "PATCH" if log.len() < 4 => failure(409, "Conflict"),
+                "PATCH" if log.len() < 3 => failure(409, "Conflict"),
                 _ => (200, stored),
             });
             std::future::ready(answer)
@@ -220,7 +228,9 @@ pub(super) mod tests {
     #[tokio::test]
     async fn what_happened_is_written_over_whatever_version_there_is() {
         let (api, calls) = busy("u-1");
-        apply_status(&api, &pod(&[]), Guard::Object, "test", &json!({}))
+        let mut seen_before = pod(&[]);
+        seen_before.metadata.resource_version = Some("0".into());
+        apply_status(&api, &seen_before, Guard::Object(&|_| true), "test", &json!({}))
             .await
             .unwrap();
         let calls = calls.lock().unwrap();
@@ -233,15 +243,20 @@ pub(super) mod tests {
                 )
             })
             .collect();
-        assert_eq!(
-            seen,
-            [
-                ("GET", None),
-                ("PATCH", Some("1")),
-                ("GET", None),
-                ("PATCH", Some("3"))
-            ]
-        );
+        assert_eq!(seen, [("PATCH", Some("0")), ("GET", None), ("PATCH", Some("2"))]);
+    }
+
+    /// Found when the late answer to a create of an attempt that had been given up put its dead link on record.
+    #[tokio::test]
+    async fn what_happened_is_not_written_over_what_it_does_not_concern_any_more() {
+        let (api, calls) = busy("u-1");
+        let error = apply_status(&api, &pod(&[]), Guard::Object(&|_| false), "test", &json!({}))
+            .await
+            .unwrap_err();
+        assert!(is_conflict(&error), "{error}");
+        let calls = calls.lock().unwrap();
+        let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
+        assert_eq!(methods, ["PATCH", "GET"]);
     }
 
     /// Found when the answer to a create that came after its object was deleted ended up in the status of a namesake: the
@@ -249,11 +264,17 @@ pub(super) mod tests {
     #[tokio::test]
     async fn what_happened_is_not_written_to_a_namesake() {
         let (api, calls) = busy("u-2");
-        let error = apply_status(&api, &pod(&[]), Guard::Object, "test", &json!({}))
+        let error = apply_status(&api, &pod(&[]), Guard::Object(&|_| true), "test", &json!({}))
             .await
             .unwrap_err();
         assert!(is_conflict(&error), "{error}");
-        assert!(calls.lock().unwrap().iter().all(|call| call.method == "GET"));
+        let calls = calls.lock().unwrap();
+        let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
+        assert_eq!(
+            methods,
+            ["PATCH", "GET"],
+            "refused by its version, and not tried again"
+        );
     }
 
     /// Found when somebody had edited a status with kubectl: what they put in never went away again.

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::events::Announcement;
-use super::failure::{Class, Failure};
+use super::failure::{Class, Failure, Scope};
 use super::plan::Position;
-use super::{Controller, Effect, Phase, Turn};
+use super::{Controller, Effect, Phase, Step, Turn};
+use crate::api::RetryStatus;
 use crate::api::common::{FieldsMut, StateOf, StatusFields, StatusOf};
 use crate::api::conditions::{self, READY, RECONCILING, STALLED, Truth, whole_seconds};
-use crate::api::{Reason, RetryStatus};
 
 /// Whether work goes on. Reconciling and Stalled are never True at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,6 +109,11 @@ impl<S> Summary<S> {
         )
     }
 
+    /// Something was done for the object, and where it stands is not decided yet.
+    fn progressing() -> Self {
+        Self::reconciling("Progressing", "the operator has begun to work on this object")
+    }
+
     /// `spec.suspend` is true. Whether the object is ready stays as it was.
     fn suspended(conditions: &[Condition]) -> Self {
         let message = "spec.suspend is true: nothing is done until it is false";
@@ -154,17 +159,18 @@ pub struct Change<'a, C: Controller> {
 }
 
 impl<C: Controller> Change<'_, C> {
-    /// What to tell if value or reason of Ready changed.
+    /// What to tell if value or reason of Ready changed. That work goes on is no news.
     pub fn transition(&self) -> Option<Announcement> {
         let summary = self.summary?;
-        if ready(self.old) == ready(self.new) {
-            return None;
-        }
         let failed = match self.turn.position {
             Position::Failed(_) => true,
             Position::At(phase) => phase.failure().is_some(),
             Position::Unchanged => false,
         };
+        let goes_on = summary.progress == Progress::Reconciling && !failed;
+        if goes_on || ready(self.old) == ready(self.new) {
+            return None;
+        }
         let abnormal = failed || summary.progress == Progress::Stalled || summary.ready == Truth::Unknown;
         Some(Announcement {
             warning: abnormal,
@@ -196,8 +202,9 @@ pub(crate) fn next_status<C: Controller>(turn: &Turn<'_, C>) -> (StatusOf<C::Obj
     }
     let mut status = C::status(turn);
     let retry = next_retry(turn);
+    // Steps towards another try do not hide what failed.
+    let still_failing = retry.is_some() && turn.effect.is_some() && turn.view.current_failure().is_some();
     let fields = status.fields_mut();
-    *fields.observed_generation = Some(turn.view.generation);
     *fields.retry = retry;
     if let Some(token) = turn.view.pending_request().filter(|_| answers_request(turn)) {
         *fields.last_handled_request_at = Some(token.to_owned());
@@ -205,11 +212,16 @@ pub(crate) fn next_status<C: Controller>(turn: &Turn<'_, C>) -> (StatusOf<C::Obj
     let summary = match turn.position {
         Position::Failed(_) => C::summary(turn, &status),
         _ if turn.view.deleting => Some(Summary::deleting()),
-        Position::At(_) => C::summary(turn, &status),
-        Position::Unchanged => None,
+        Position::At(_) if !still_failing => C::summary(turn, &status),
+        _ if old.fields().conditions.is_empty() => Some(Summary::progressing()),
+        Position::At(_) | Position::Unchanged => None,
     };
+    // Conditions and observedGeneration move together: a status never calls a spec observed that its conditions do not
+    // speak of.
     if let Some(summary) = &summary {
-        set_conditions::<C>(&mut status.fields_mut(), summary, turn.view.generation, turn.now);
+        let fields = &mut status.fields_mut();
+        *fields.observed_generation = Some(turn.view.generation);
+        set_conditions::<C>(fields, summary, turn.view.generation, turn.now);
     }
     if status != *old {
         C::on_change(turn, &mut status);
@@ -217,14 +229,19 @@ pub(crate) fn next_status<C: Controller>(turn: &Turn<'_, C>) -> (StatusOf<C::Obj
     (status, summary)
 }
 
-/// The next status of a suspended object.
+/// The next status of a suspended object. What is ready stays ready, and says of which generation that is true: of the one
+/// that was carried out last.
 pub(super) fn suspended_status<C: Controller>(turn: &Turn<'_, C>) -> (StatusOf<C::Object>, SummaryOf<C>) {
     let mut status = turn.view.status.clone().into_owned();
     let mut fields = status.fields_mut();
     let summary = Summary::suspended(fields.conditions);
-    *fields.observed_generation = Some(turn.view.generation);
+    let carried_out = conditions::find(fields.conditions, READY)
+        .filter(|_| summary.ready == Truth::True)
+        .and_then(|ready| ready.observed_generation);
+    let generation = carried_out.unwrap_or(turn.view.generation);
+    *fields.observed_generation = Some(generation);
     *fields.retry = None;
-    set_conditions::<C>(&mut fields, &summary, turn.view.generation, turn.now);
+    set_conditions::<C>(&mut fields, &summary, generation, turn.now);
     (status, summary)
 }
 
@@ -257,6 +274,10 @@ fn set_conditions<C: Controller>(
         let reason = extra.reason.unwrap_or(summary.reason);
         set(extra.type_, extra.truth, reason, &extra.message);
     }
+    // What is not said anew still holds, and is true of this generation too.
+    for condition in fields.conditions.iter_mut() {
+        condition.observed_generation = Some(generation);
+    }
     for type_ in C::CONDITIONS {
         if conditions::find(fields.conditions, type_).is_none() {
             let unknown = Truth::Unknown;
@@ -279,10 +300,19 @@ fn answers_request<C: Controller>(turn: &Turn<'_, C>) -> bool {
         return effect.answers_request();
     }
     match turn.position {
-        Position::Failed(_) => true,
-        Position::At(phase) => !turn.view.deleting && (phase.failure().is_none() || phase.is_retried()),
+        Position::Failed(failure) => ends_request(failure),
+        Position::At(_) if turn.view.deleting => false,
+        Position::At(phase) => match phase.failure() {
+            Some(failure) => phase.is_retried() && ends_request(&failure),
+            None => true,
+        },
         Position::Unchanged => false,
     }
+}
+
+/// What may pass by itself leaves a request open: it is tried again.
+fn ends_request(failure: &Failure) -> bool {
+    failure.class == Class::Stalled || failure.scope == Scope::Part
 }
 
 /// The record of failures in a row.
@@ -298,8 +328,8 @@ fn next_retry<C: Controller>(turn: &Turn<'_, C>) -> Option<RetryStatus> {
         Position::Unchanged if turn.effect.is_none() => return old.cloned(),
         Position::At(_) | Position::Unchanged => {}
     }
-    let (old, effect) = (old?, turn.effect?);
-    if effect.clears(old.reason.parse().ok()) {
+    let (old, effect, step) = (old?, turn.effect?, turn.step?);
+    if effect.clears(old.operation.as_deref(), step.name()) {
         return None;
     }
     // What failed has not been tried again, but the next step towards it may be taken.
@@ -313,23 +343,21 @@ fn next_retry<C: Controller>(turn: &Turn<'_, C>) -> Option<RetryStatus> {
 
 fn record<C: Controller>(turn: &Turn<'_, C>, failure: &Failure) -> RetryStatus {
     let view = turn.view;
-    let failure = C::retry_policy(view, failure.clone());
-    let before = view.current_failure().map_or(0, |current| current.failures);
-    if !view.deleting {
-        return failure.record(before + 1, view.seed(), turn.now);
+    let before = view.current_retry();
+    let mut failure = C::retry_policy(view, failure.clone());
+    // A clean-up is tried again by time whatever failed, or the object would never go.
+    if view.deleting && failure.class == Class::Stalled {
+        failure.class = Class::Transient;
     }
-    // A clean-up is tried again by time whatever failed, or the object would never go. A limit says when to come back; it
-    // does not bring the end of the clean-up nearer.
-    let counts = failure.reason != Reason::RateLimited;
-    let failure = Failure {
-        class: match failure.class {
-            Class::Stalled => Class::Transient,
-            class => class,
-        },
-        ..failure
-    };
+    let step = turn.step.map(|step| step.name().to_owned());
+    let open = view.pending_request().filter(|_| !answers_request(turn));
     RetryStatus {
-        failures: before + i64::from(counts),
-        ..failure.record(before + 1, view.seed(), turn.now)
+        operation: step.or_else(|| before?.operation.clone()),
+        request: open.map(str::to_owned),
+        ..failure.record(
+            before.map_or(0, |before| before.failures) + 1,
+            view.seed(),
+            turn.now,
+        )
     }
 }

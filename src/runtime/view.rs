@@ -8,6 +8,7 @@ use kube::core::object::HasSpec;
 
 use super::failure::CurrentFailure;
 use super::wake_ups::ObjectKey;
+use crate::api::RetryStatus;
 use crate::api::common::{Managed, StatusFields, StatusOf, request_token};
 use crate::digest;
 
@@ -60,10 +61,16 @@ impl<K: Managed> View<'_, K> {
     /// The failure on record, as long as spec and request are the ones it happened with. Deletion counts as a change of
     /// the spec: Kubernetes raises the generation for it.
     pub fn current_failure(&self) -> Option<CurrentFailure> {
+        self.current_retry().map(CurrentFailure::from)
+    }
+
+    /// The record of [`Self::current_failure`].
+    pub fn current_retry(&self) -> Option<&RetryStatus> {
         let fields = self.status.fields();
-        let unchanged =
-            self.pending_request().is_none() && fields.observed_generation == Some(self.generation);
-        fields.retry.filter(|_| unchanged).map(CurrentFailure::from)
+        let same_spec = fields.observed_generation == Some(self.generation);
+        let request = self.pending_request();
+        let same_request = |retry: &&RetryStatus| request.is_none() || request == retry.request.as_deref();
+        fields.retry.filter(|_| same_spec).filter(same_request)
     }
 
     /// Whether the whole object waits for the next try after a failure.

@@ -8,7 +8,6 @@ use super::identity::{Identity, profile_url};
 use super::observed::{AccountView, View};
 use super::phase::{CREDENTIAL_REJECTED, Phase, Summary, failed_state};
 use super::plan::DeletionTarget;
-use crate::api::Reason;
 use crate::api::conditions::{self, Truth, truncated, whole_seconds};
 use crate::api::reddit_connection::{CONNECTED, IdentityStatus, LinkStatus, RedditConnectionStatus, USABLE};
 use crate::composio::{Account, AccountStatus};
@@ -111,10 +110,9 @@ impl runtime::Effect for Effect {
         matches!(self, Self::Begun { .. } | Self::Refreshed)
     }
 
-    /// A link that could not be stored is followed by another attempt, whose first steps show nothing about storing.
-    fn clears(&self, reason: Option<Reason>) -> bool {
-        reason != Some(Reason::LinkNotStored)
-            || matches!(self, Self::LinkCreated { .. } | Self::Adopted { .. })
+    /// An account that is found after all shows that the link was made.
+    fn clears(&self, failed: Option<&str>, step: &str) -> bool {
+        failed.is_none_or(|failed| failed == step) || matches!(self, Self::Adopted { .. })
     }
 }
 

@@ -38,6 +38,10 @@ impl ManualClock {
         *self.0.lock().unwrap()
     }
 
+    pub fn set(&self, to: Timestamp) {
+        *self.0.lock().unwrap() = to;
+    }
+
     pub fn advance(&self, by: Duration) {
         *self.0.lock().unwrap() += by;
     }

@@ -78,13 +78,17 @@ pub struct Widgets {
     pub deleted: Mutex<Vec<String>>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, IntoStaticStr, PartialEq)]
 pub enum WidgetStep {
     Put(String),
     Remove(String),
 }
 
 impl Step for WidgetStep {
+    fn name(&self) -> &'static str {
+        self.into()
+    }
+
     fn is_external(&self) -> bool {
         true
     }

@@ -1,12 +1,13 @@
 //! The steps that a plan may ask for, one at a time.
 
 use jiff::Timestamp;
+use strum::IntoStaticStr;
 
 use crate::composio::{Account, AccountStatus};
 use crate::runtime;
 
 /// One step.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, IntoStaticStr, PartialEq)]
 pub enum Step {
     /// Record in status that link number `attempt` is going to be made, before it is made.
     BeginLink {
@@ -88,6 +89,10 @@ pub enum DeletionTarget {
 }
 
 impl runtime::Step for Step {
+    fn name(&self) -> &'static str {
+        self.into()
+    }
+
     fn is_external(&self) -> bool {
         matches!(
             self,

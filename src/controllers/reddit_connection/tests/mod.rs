@@ -2,21 +2,14 @@
 
 mod rig;
 
-use std::time::Duration;
-
 use composio_sim::{Fault, Rule};
 use serde_json::json;
 
 use self::rig::{KEY, OTHER_KEY, Rig};
-use super::RedditConnections;
-use super::fixtures::{NAME, at, deleted, object, requested};
-use super::observed::{Observed, View};
+use super::fixtures::{NAME, object, requested};
+use crate::api::RedditConnection;
 use crate::api::conditions::{READY, find};
-use crate::api::{Reason, RedditConnection};
-use crate::runtime::failure::Failure;
-use crate::runtime::plan::Position;
-use crate::runtime::summary::next_status;
-use crate::runtime::{Controller, Turn};
+use crate::runtime::Controller;
 use crate::telemetry::metrics::Outcome;
 
 const LINK: &str = "POST /connected_accounts/link";
@@ -205,36 +198,6 @@ async fn a_request_token_of_any_length_keeps_the_status_small() {
     rig.api.clear_calls();
     rig.reconcile().await.unwrap();
     assert!(rig.applied().is_empty(), "and answered once");
-}
-
-/// Found when a cleanup was given up although Composio had only asked for patience.
-#[test]
-fn a_rate_limit_does_not_bring_the_end_of_a_clean_up_nearer() {
-    let after = |failure: &Failure, failures: i64| {
-        let retry =
-            json!({ "failures": failures, "lastFailureAt": at(-60), "reason": "ComposioUnavailable" });
-        let object = deleted(object(
-            &json!({}),
-            &json!({ "retry": retry, "observedGeneration": 2 }),
-        ));
-        let turn = Turn::<RedditConnections> {
-            view: &View::from(&object),
-            observed: &Observed::default(),
-            step: None,
-            effect: None,
-            position: &Position::Failed(failure.clone()),
-            now: at(0),
-        };
-        let (status, _) = next_status(&turn);
-        status.retry.unwrap()
-    };
-    let limited = Failure::waiting(Reason::RateLimited, "", Some(Duration::from_secs(30)));
-    assert_eq!(after(&limited, 7).failures, 7);
-    assert!(after(&limited, 7).next_attempt_at.unwrap().0 >= at(30));
-    assert_eq!(
-        after(&Failure::transient(Reason::ComposioUnavailable, ""), 7).failures,
-        8
-    );
 }
 
 /// Found as a thousand lists in a row, each of which failed for all who had waited for it.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use strum::IntoStaticStr;
 
 use super::observed::{CachedConfigMap, Catalogue, Observed, View};
 use crate::api::Reason;
@@ -35,7 +36,7 @@ const REPAIR_PAUSE: Duration = Duration::from_secs(10);
 const LATEST: &str = "latest";
 
 /// One step.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, IntoStaticStr, PartialEq)]
 pub enum Step {
     /// Record in the status that a sync begins, and when: what it changes is told by that.
     Begin,
@@ -87,6 +88,10 @@ pub enum Phase {
 }
 
 impl runtime::Step for Step {
+    fn name(&self) -> &'static str {
+        self.into()
+    }
+
     /// They write ConfigMaps, and those only over the versions that were seen.
     fn is_external(&self) -> bool {
         false

@@ -8,7 +8,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::SchemaCaches;
 use super::observed::{CachedConfigMap, Observed, View};
 use super::plan::{Phase, refresh_interval};
-use crate::api::Reason;
 use crate::api::composio_schema_cache::{
     COMPLETE, CacheState, ComposioSchemaCacheStatus, DriftStatus, SyncProgress, ToolkitStatus,
 };
@@ -60,7 +59,7 @@ pub enum Effect {
 
 impl runtime::Effect for Effect {
     /// Only the end of a sync shows that what failed works again.
-    fn clears(&self, _reason: Option<Reason>) -> bool {
+    fn clears(&self, _failed: Option<&str>, _step: &str) -> bool {
         false
     }
 

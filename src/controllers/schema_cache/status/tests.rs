@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::ComposioSchemaCache;
+use crate::api::Reason;
 use crate::api::conditions::{RECONCILING, STALLED};
 use crate::controllers::schema_cache::events;
 use crate::controllers::schema_cache::observed::CachedConfigMap;
