@@ -14,7 +14,7 @@ use crate::api::{ComposioSchemaCache, GROUP, RedditConnection};
 use crate::composio::{CallObserver, Connections, PollerOptions};
 use crate::controllers::access::{Access, SharedWith};
 use crate::controllers::auth_configs::AuthConfigs;
-use crate::controllers::reddit_connection::RedditConnections;
+use crate::controllers::reddit_connection::{LookUps, Proofs, RedditConnections};
 use crate::controllers::schema_cache::{SchemaCaches, SyncStates};
 use crate::runtime::crds::{Crd, wait_for_crds};
 use crate::runtime::events::Publisher;
@@ -126,6 +126,11 @@ async fn work(
         access: Arc::clone(&access),
         auth_configs: AuthConfigs::default(),
         toolkit_version: settings.reddit_toolkit_version.clone(),
+        look_ups: LookUps::default(),
+        proofs: Proofs {
+            interval: settings.credential_proof_interval,
+            since: cx.clock.now(),
+        },
     };
     let caches = SchemaCaches {
         access,

@@ -33,6 +33,10 @@ pub struct Settings {
     #[arg(long, env = "REDDIT_TOOLKIT_VERSION", default_value = "latest")]
     pub reddit_toolkit_version: String,
 
+    /// Time after which the credential of a connected account is proven again, by one call to its provider.
+    #[arg(long, env = "CREDENTIAL_PROOF_INTERVAL", default_value = "1h", value_parser = duration)]
+    pub credential_proof_interval: Duration,
+
     /// Namespaces that may use the operator's own API key (`COMPOSIO_API_KEY`) by naming no Secret; * for all.
     #[arg(
         long,

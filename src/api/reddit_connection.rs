@@ -71,11 +71,7 @@ pub const TOOLKIT: &str = "reddit";
     .message("managementPolicy Observe never deletes an account: leave deletionPolicy out or set it to Retain"),
     validation = Rule::new("has(self.connectedAccountId) == has(oldSelf.connectedAccountId)").message(
         "connectedAccountId cannot be added or removed later: create another RedditConnection instead"
-    ),
-    validation = Rule::new("!has(oldSelf.authConfigId) || has(self.authConfigId)").message(
-        "authConfigId cannot be removed once set: the connected account belongs to that auth config"
-    )
-)]
+    ))]
 pub struct RedditConnectionSpec {
     /// Id of the person at Composio, as your agents use it (`user_id`). Immutable. No comma, because Composio lists ids
     /// separated by commas, and not `default`, which Composio uses when no user is given.
@@ -90,10 +86,10 @@ pub struct RedditConnectionSpec {
     pub user_id: String,
 
     /// Composio auth config to connect with (`ac_...`). Absent: the only enabled Reddit auth config of the project; when
-    /// there are several, the object stalls and lists them. May be set later, but not changed.
+    /// there are several, the object stalls and lists them. A change counts from the next link on: an account that is
+    /// connected stays so. An adopted account has to belong to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 4, max = 128), regex(pattern = r"^ac_[A-Za-z0-9_-]+$"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("authConfigId is immutable once set: the connected account belongs to it"))]
     pub auth_config_id: Option<String>,
 
     /// Where Composio sends the person's browser after the consent page.
@@ -313,9 +309,26 @@ pub struct RedditConnectionStatus {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub link_renewals: i64,
 
+    /// How many links were opened since somebody connected or asked for a link. A link may be opened by a mail scanner:
+    /// it does not prove a person.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub links_opened: i64,
+
+    /// The API key that connectedAccountId was last seen with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKeyStatus>,
+
+    /// The account of this object that the next link takes the place of, until it is cleaned up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<ReplacedAccount>,
+
     /// The link that waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkStatus>,
+
+    /// An account whose creation was not answered may still appear until then. After that it is looked for once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered_until: Option<Time>,
 
     /// Reddit user name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -373,6 +386,32 @@ pub enum ConnectionState {
 
 managed_fields!(RedditConnectionSpec, RedditConnectionStatus, ConnectionState);
 
+/// Which API key an account was seen with. Another key may belong to another project, which does not show the account.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeyStatus {
+    /// The beginning of the key's SHA-256, in hexadecimal.
+    #[schemars(length(max = 64))]
+    pub fingerprint: String,
+
+    /// Where the key was. Absent: it was the operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+}
+
+/// An account whose place a new link takes.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplacedAccount {
+    /// Its id at Composio.
+    #[schemars(length(max = 256))]
+    pub id: String,
+
+    /// The API key it was last seen with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKeyStatus>,
+}
+
 /// The link that waits for a person. Its `Debug` output leaves the link itself out.
 #[derive(Clone, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -383,6 +422,14 @@ pub struct LinkStatus {
     /// When the link stops working.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+
+    /// When somebody, or something, was first seen to have opened the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_at: Option<Time>,
+
+    /// How often Composio has said that the alias of this link is taken, without showing the account that has it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub alias_refusals: i64,
 
     /// Secret that holds the link under the key `url` (spec.link.publish Secret).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -398,6 +445,8 @@ impl std::fmt::Debug for LinkStatus {
         f.debug_struct("LinkStatus")
             .field("requested_at", &self.requested_at)
             .field("expires_at", &self.expires_at)
+            .field("opened_at", &self.opened_at)
+            .field("alias_refusals", &self.alias_refusals)
             .field("secret_name", &self.secret_name)
             .field("redirect_url", &self.redirect_url.as_ref().map(|_| "[redacted]"))
             .finish()
@@ -408,12 +457,12 @@ impl std::fmt::Debug for LinkStatus {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IdentityStatus {
-    /// Look-ups in a row that did not bring all of name, profile and picture.
-    #[serde(default)]
-    pub attempts: i64,
-
-    /// When the last look-up ended.
+    /// When the last look-up ended that brought something new.
     pub last_attempt_at: Time,
+
+    /// Since when look-ups fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Time>,
 
     /// Why the last look-up did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,9 +10,10 @@ use kube::{Api, Client};
 use secrecy::SecretString;
 
 use crate::api::common::Managed;
+use crate::api::reddit_connection::ApiKeyStatus;
 use crate::api::{Reason, SecretKeyRef};
 use crate::composio::{self, Connection, Connections};
-use crate::runtime::failure::Failure;
+use crate::runtime::failure::{Failure, Scope};
 use crate::runtime::view::View;
 use crate::runtime::wake_ups::ObjectKey;
 
@@ -75,6 +76,24 @@ impl Access {
             ));
         }
         Ok(connection)
+    }
+
+    /// The connection of the key that an account was last seen with, for an object in `namespace` that names another key by
+    /// now. None if that key is not where it was.
+    pub async fn former(
+        &self,
+        namespace: &str,
+        key: &ApiKeyStatus,
+    ) -> Result<Option<Arc<Connection<ObjectKey>>>, Failure> {
+        let found = match self.keys.find(namespace, key.secret_ref.as_ref()).await {
+            Ok(found) => found,
+            Err(failure) if failure.reason.policy().scope == Scope::ApiKey => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let connection = self.connections.connection(&found).ok();
+        Ok(connection.filter(|connection| {
+            connection.fingerprint() == key.fingerprint && !connection.is_unauthorized()
+        }))
     }
 
     /// Stops polling for an object with every key but that of `keep`.

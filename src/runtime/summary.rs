@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::events::Announcement;
-use super::failure::{Class, Failure, Scope};
+use super::failure::{Class, Failure};
 use super::plan::Position;
 use super::{Controller, Effect, Phase, Step, Turn};
 use crate::api::RetryStatus;
@@ -212,9 +212,20 @@ pub(crate) fn next_status<C: Controller>(turn: &Turn<'_, C>) -> (StatusOf<C::Obj
     let summary = match turn.position {
         Position::Failed(_) => C::summary(turn, &status),
         _ if turn.view.deleting => Some(Summary::deleting()),
-        Position::At(_) if !still_failing => C::summary(turn, &status),
+        Position::At(_) if still_failing => {
+            if let Some(summary) = C::summary(turn, &status) {
+                set_extra(
+                    status.fields_mut().conditions,
+                    &summary,
+                    turn.view.generation,
+                    turn.now,
+                );
+            }
+            None
+        }
+        Position::At(_) => C::summary(turn, &status),
         _ if old.fields().conditions.is_empty() => Some(Summary::progressing()),
-        Position::At(_) | Position::Unchanged => None,
+        Position::Unchanged => None,
     };
     // Conditions and observedGeneration move together: a status never calls a spec observed that its conditions do not
     // speak of.
@@ -245,6 +256,23 @@ pub(super) fn suspended_status<C: Controller>(turn: &Turn<'_, C>) -> (StatusOf<C
     (status, summary)
 }
 
+/// Sets the resource's own conditions.
+fn set_extra<S>(conditions: &mut Vec<Condition>, summary: &Summary<S>, generation: i64, now: Timestamp) {
+    for extra in &summary.extra {
+        let reason = extra.reason.unwrap_or(summary.reason);
+        let (truth, message) = (extra.truth, &extra.message);
+        conditions::set(
+            conditions,
+            extra.type_,
+            truth,
+            reason,
+            message,
+            Some(generation),
+            now,
+        );
+    }
+}
+
 fn set_conditions<C: Controller>(
     fields: &mut FieldsMut<'_, StateOf<C::Object>>,
     summary: &SummaryOf<C>,
@@ -270,10 +298,7 @@ fn set_conditions<C: Controller>(
     set(RECONCILING, truth, summary.reason, message);
     let (truth, message) = abnormal(Progress::Stalled);
     set(STALLED, truth, summary.reason, message);
-    for extra in &summary.extra {
-        let reason = extra.reason.unwrap_or(summary.reason);
-        set(extra.type_, extra.truth, reason, &extra.message);
-    }
+    set_extra(conditions, summary, generation, now);
     // What is not said anew still holds, and is true of this generation too.
     for condition in fields.conditions.iter_mut() {
         condition.observed_generation = Some(generation);
@@ -300,19 +325,11 @@ fn answers_request<C: Controller>(turn: &Turn<'_, C>) -> bool {
         return effect.answers_request();
     }
     match turn.position {
-        Position::Failed(failure) => ends_request(failure),
-        Position::At(_) if turn.view.deleting => false,
-        Position::At(phase) => match phase.failure() {
-            Some(failure) => phase.is_retried() && ends_request(&failure),
-            None => true,
-        },
+        // What may pass by itself leaves the request open: it is tried again.
+        Position::Failed(failure) => failure.class == Class::Stalled,
+        Position::At(phase) => !turn.view.deleting && (phase.failure().is_none() || phase.is_retried()),
         Position::Unchanged => false,
     }
-}
-
-/// What may pass by itself leaves a request open: it is tried again.
-fn ends_request(failure: &Failure) -> bool {
-    failure.class == Class::Stalled || failure.scope == Scope::Part
 }
 
 /// The record of failures in a row.

@@ -69,7 +69,7 @@ async fn an_applied_object_becomes_connected_and_a_deleted_one_leaves_nothing() 
         .unwrap()
         .ok()
         .unwrap();
-    for reason in ["LinkCreated", "Connected", "IdentityResolved", "AccountDeleted"] {
+    for reason in ["LinkCreated", "Connected", "AccountDeleted"] {
         assert!(
             events.contains(&format!("reason: {reason}")),
             "no event {reason}:\n{events}"

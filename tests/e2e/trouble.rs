@@ -352,9 +352,11 @@ async fn a_failing_identity_call_does_not_take_connected_away() {
     world.connect_as("leo", "leo").await;
     let object = world
         .eventually("leo", "tried twice", |o| {
-            o.status
-                .as_ref()
-                .is_some_and(|s| s.identity.as_ref().is_some_and(|identity| identity.attempts >= 2))
+            o.status.as_ref().is_some_and(|s| {
+                s.identity
+                    .as_ref()
+                    .is_some_and(|identity| identity.failing_since.is_some())
+            })
         })
         .await;
     assert_eq!(state_of(&object), Some(ConnectionState::Connected));

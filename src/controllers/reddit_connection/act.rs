@@ -9,8 +9,9 @@ use serde_json::json;
 use super::RedditConnections;
 use super::identity::{self, Identity};
 use super::link_secret::{Contents, LinkSecrets};
+use super::observe::Handles;
 use super::observed::View;
-use super::plan::{DeletionTarget, Step};
+use super::plan::{DeletionTarget, Step, is_intent_fresh, is_proof_too_old};
 use super::status::{DeletionOutcome, Effect, Published};
 use crate::api::Reason;
 use crate::api::reddit_connection::{LinkPublication, RedditConnection};
@@ -18,9 +19,13 @@ use crate::composio::{
     Account, AccountState, AccountStatus, Client, Connection, Deletion, ExecuteRequest, LinkRequest, Priority,
 };
 use crate::controllers::access::composio_failure;
-use crate::runtime::Context;
 use crate::runtime::failure::Failure;
 use crate::runtime::wake_ups::ObjectKey;
+use crate::runtime::{Context, Controller as _};
+
+/// Shortest and longest wait before a look-up that the rate limit holds up asks for its turn again.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// Takes one step.
 pub async fn act(
@@ -48,6 +53,8 @@ pub async fn act(
             Effect::Done
         }),
         Step::RenewIntent => Ok(Effect::IntentRenewed),
+        Step::EndSearch => Ok(Effect::AllAnswered),
+        Step::RecordDisabling => Ok(Effect::DisablingRecorded),
         Step::RecoverAttempt { attempt } => Ok(Effect::Recovered { attempt: *attempt }),
         Step::Adopt {
             account,
@@ -68,19 +75,86 @@ pub async fn act(
         Step::CreateLink {
             alias,
             auth_config_id,
-        } => create_link(&connection.client, &secrets, &view, alias, auth_config_id).await,
+        } => {
+            if !is_intent_fresh(&view, cx.clock.now()) {
+                // It was when this was planned. It is renewed first.
+                return Ok(Effect::Done);
+            }
+            create_link(&connection.client, &secrets, &view, alias, auth_config_id).await
+        }
         Step::DeleteAccount { id, revoke, target } => {
-            delete_account(&connection.client, &view, id, *revoke, *target).await
+            let former = former_connection(controller, &view, *target, connection).await?;
+            delete_account(&connection.client, former.as_ref(), &view, id, *revoke, *target).await
         }
         Step::SetEnabled { id, enabled } => set_enabled(connection, id, *enabled).await,
-        Step::Identify { id } => {
-            let version = &controller.toolkit_version;
-            Ok(Effect::Identified(
-                identify(&connection.client, &view, id, version).await,
-            ))
+        Step::LookUpIdentity { id, again } => {
+            start_look_up(controller, cx, &view, connection, id, *again);
+            Ok(Effect::LookUpStarted)
+        }
+        Step::RecordIdentity { identity, at } => {
+            let identity_status = view.status.identity.as_ref();
+            let failing_since = identity_status.and_then(|status| status.failing_since.as_ref());
+            let interval = controller.proofs.interval;
+            Ok(Effect::Identified {
+                identity: identity.clone(),
+                at: *at,
+                is_proof_too_old: failing_since.is_some_and(|since| is_proof_too_old(since.0, *at, interval)),
+            })
         }
         Step::Refresh { id } => read_now(connection, id).await.map(|_| Effect::Refreshed),
     }
+}
+
+/// The connection of the API key that an account was last seen with, if that is another key by now. Inside is None if that
+/// key is not at hand any more.
+async fn former_connection(
+    controller: &RedditConnections,
+    view: &View<'_>,
+    target: DeletionTarget,
+    connection: &Connection<ObjectKey>,
+) -> Result<Option<Option<Handles>>, Failure> {
+    let seen_with = match target {
+        DeletionTarget::Replaced => view.status.replaced.as_ref().and_then(|it| it.api_key.as_ref()),
+        DeletionTarget::Current => view.status.api_key.as_ref(),
+        DeletionTarget::Orphan => None,
+    };
+    Ok(match seen_with {
+        Some(key) if key.fingerprint != connection.fingerprint() => {
+            Some(controller.access.former(view.namespace, key).await?)
+        }
+        _ => None,
+    })
+}
+
+/// Starts to ask, beside the reconciles, who the account is.
+fn start_look_up(
+    controller: &RedditConnections,
+    cx: &Context,
+    view: &View<'_>,
+    connection: &Connection<ObjectKey>,
+    id: &str,
+    again: bool,
+) {
+    let priority = if again {
+        Priority::Background
+    } else {
+        Priority::Identity
+    };
+    let request = ExecuteRequest {
+        user_id: view.spec.user_id.clone(),
+        connected_account_id: id.to_owned(),
+        arguments: json!({ "username": identity::MYSELF }),
+        version: controller.toolkit_version.clone(),
+    };
+    let client = connection.client.clone();
+    let look_up = async move { identify(&client, priority, &request).await };
+    let (clock, wake_ups) = (cx.clock.clone(), cx.wake_ups.clone());
+    let key = view.key(RedditConnections::NAME);
+    let object = key.clone();
+    let ended = move || wake_ups.wake(object);
+    controller
+        .look_ups
+        .start(&key, id, move || clock.now(), look_up, ended);
 }
 
 /// Whether the account that a new link replaces is still as it was when that was planned.
@@ -121,8 +195,8 @@ async fn create_link(
             return Err(Failure::stalled(
                 Reason::AuthConfigNotFound,
                 format!(
-                    "auth config {auth_config_id} does not exist in the API key's Composio project; delete this object and \
-                     create one with another spec.authConfigId"
+                    "auth config {auth_config_id} does not exist in the API key's Composio project; set another \
+                     spec.authConfigId"
                 ),
             ));
         }
@@ -164,21 +238,39 @@ fn not_stored(failure: &Failure) -> Failure {
     }
 }
 
-/// Deletes an account. What status says is not believed blindly: it may have been restored from elsewhere.
+/// Deletes an account. What status says is not believed blindly: it may have been restored from elsewhere. `former` is the
+/// connection of the API key that the account was last seen with, if that is another one: that an account is not found with
+/// one key says nothing about the project of another. Inside is None if that key is not at hand any more.
 async fn delete_account(
     client: &Client,
+    former: Option<&Option<Handles>>,
     view: &View<'_>,
     id: &str,
     revoke: bool,
     target: DeletionTarget,
 ) -> Result<Effect, Failure> {
     let refused = |error| composio_failure(&error, Reason::RequestRefused);
-    let outcome = match client.account(Priority::Pending, id).await.map_err(refused)? {
-        Some(account)
-            if target == DeletionTarget::Current && !view.is_adopted() && view.is_of_another(&account) =>
-        {
-            DeletionOutcome::NotOwned
+    let (client, account) = match (
+        client.account(Priority::Pending, id).await.map_err(refused)?,
+        former,
+    ) {
+        (None, Some(None)) => {
+            let outcome = DeletionOutcome::OutOfReach;
+            return Ok(Effect::Deleted { target, outcome });
         }
+        (None, Some(Some(former))) => {
+            let account = former
+                .client
+                .account(Priority::Pending, id)
+                .await
+                .map_err(refused)?;
+            (&former.client, account)
+        }
+        (account, _) => (client, account),
+    };
+    let is_believed = target == DeletionTarget::Orphan || view.is_adopted();
+    let outcome = match account {
+        Some(account) if !is_believed && view.is_of_another(&account) => DeletionOutcome::NotOwned,
         _ => match client.delete_account(id, revoke).await.map_err(refused)? {
             Deletion::AlreadyGone if target == DeletionTarget::Orphan => {
                 return Err(Failure::transient(
@@ -222,17 +314,20 @@ async fn read_now(connection: &Connection<ObjectKey>, id: &str) -> Result<Option
     Ok(account)
 }
 
-async fn identify(client: &Client, view: &View<'_>, id: &str, version: &str) -> Identity {
-    let request = ExecuteRequest {
-        user_id: view.spec.user_id.clone(),
-        connected_account_id: id.to_owned(),
-        arguments: json!({ "username": identity::MYSELF }),
-        version: version.to_owned(),
-    };
-    match client.execute(Priority::Identity, identity::TOOL, &request).await {
-        Ok(result) => identity::read(&result),
-        Err(error) => Identity::Unknown {
-            message: error.to_string(),
-        },
+/// Asks until an answer comes. What waits for its turn at Composio is no try.
+async fn identify(client: &Client, priority: Priority, request: &ExecuteRequest) -> Identity {
+    loop {
+        match client.execute(priority, identity::TOOL, request).await {
+            Ok(result) => return identity::read(&result),
+            Err(error) if error.is_throttled() => {
+                let wait = error.retry_after().unwrap_or(SHORTEST_WAIT);
+                tokio::time::sleep(wait.clamp(SHORTEST_WAIT, LONGEST_WAIT)).await;
+            }
+            Err(error) => {
+                return Identity::Unknown {
+                    message: error.to_string(),
+                };
+            }
+        }
     }
 }

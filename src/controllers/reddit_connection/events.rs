@@ -2,8 +2,9 @@
 
 use super::RedditConnections;
 use super::observed::View;
-use super::plan::Step;
+use super::plan::{DeletionTarget, Step};
 use super::status::{DeletionOutcome, Effect, Published};
+use crate::api::RedditConnectionStatus;
 use crate::runtime;
 use crate::runtime::events::Announcement;
 
@@ -23,13 +24,40 @@ pub fn of_change(change: &runtime::summary::Change<'_, RedditConnections>) -> Ve
         .and_then(|effect| of_effect(effect, turn.step))
         .into_iter()
         .collect();
-    if change.old.display_name.is_none()
-        && let Some(name) = &change.new.display_name
-    {
-        events.push(normal("IdentityResolved", format!("the account is u/{name}")));
-    }
-    events.extend(change.transition());
+    events.extend(if has_just_met(change) {
+        change
+            .summary
+            .map(|summary| normal(summary.reason, summary.message.clone()))
+    } else {
+        change
+            .transition()
+            .filter(|event| !is_premature(event, change.new))
+    });
     events
+}
+
+/// Who connected is said together with the connection, once the first look-up has ended.
+fn is_premature(event: &Announcement, status: &RedditConnectionStatus) -> bool {
+    event.reason == "Connected" && status.identity.is_none()
+}
+
+fn has_just_met(change: &runtime::summary::Change<'_, RedditConnections>) -> bool {
+    let is_connected = change
+        .summary
+        .is_some_and(|summary| summary.reason == "Connected");
+    is_connected && change.old.identity.is_none() && change.new.identity.is_some()
+}
+
+fn left_behind(id: &str) -> Announcement {
+    Announcement {
+        warning: true,
+        ..normal(
+            "AccountLeftBehind",
+            format!(
+                "account {id} was last seen with another API key, whose project may still have it: delete it there"
+            ),
+        )
+    }
 }
 
 fn of_effect(effect: &Effect, step: Option<&Step>) -> Option<Announcement> {
@@ -54,25 +82,29 @@ fn of_effect(effect: &Effect, step: Option<&Step>) -> Option<Announcement> {
             "AccountAdopted",
             format!("found account {} by its alias", account.id),
         ),
-        (Effect::Deleted { outcome, .. }, Some(Step::DeleteAccount { id, revoke, .. })) => match outcome {
-            DeletionOutcome::Deleted => {
-                let how = if *revoke { "deleted and revoked" } else { "deleted" };
-                normal("AccountDeleted", format!("{how} account {id} at Composio"))
+        (Effect::Deleted { outcome, target }, Some(Step::DeleteAccount { id, revoke, .. })) => {
+            match outcome {
+                DeletionOutcome::Deleted => {
+                    let how = if *revoke { "deleted and revoked" } else { "deleted" };
+                    normal("AccountDeleted", format!("{how} account {id} at Composio"))
+                }
+                DeletionOutcome::NotFound if *target == DeletionTarget::Replaced => return None,
+                DeletionOutcome::NotFound => normal(
+                    "AccountDeleted",
+                    format!("account {id} was gone at Composio already"),
+                ),
+                DeletionOutcome::OutOfReach => left_behind(id),
+                DeletionOutcome::NotOwned => Announcement {
+                    warning: true,
+                    ..normal(
+                        "AccountRetained",
+                        format!(
+                            "account {id} in the status is not this object's at Composio, so it was left alone"
+                        ),
+                    )
+                },
             }
-            DeletionOutcome::NotFound => normal(
-                "AccountDeleted",
-                format!("account {id} was gone at Composio already"),
-            ),
-            DeletionOutcome::NotOwned => Announcement {
-                warning: true,
-                ..normal(
-                    "AccountRetained",
-                    format!(
-                        "account {id} in the status is not this object's at Composio, so it was left alone"
-                    ),
-                )
-            },
-        },
+        }
         (Effect::EnabledSet { enabled: true }, _) => {
             normal("AccountEnabled", "enabled the account at Composio".to_owned())
         }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::api::conditions::truncated;
 use crate::composio::ToolResult;
 
 /// Tool that answers with the account of a Reddit user.
@@ -30,6 +31,11 @@ const DEAD_CREDENTIAL_PHRASES: [&str; 3] = [
     "invalidauthenticationtoken",
     "token has been expired or revoked",
 ];
+
+/// Longest user name that is kept, in bytes. Reddit's own limit is 20.
+const MAX_NAME: usize = 128;
+/// Longest address of a picture that is kept, in bytes.
+const MAX_URL: usize = 1024;
 
 /// Outcome of one look-up.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,12 +79,13 @@ pub fn read(result: &ToolResult) -> Identity {
     }
     match find_user(&result.data) {
         Some(user) => Identity::Known {
-            display_name: user["name"].as_str().unwrap_or_default().to_owned(),
+            display_name: truncated(user["name"].as_str().unwrap_or_default(), MAX_NAME).to_owned(),
             avatar_url: ["snoovatar_img", "icon_img"]
                 .iter()
                 .filter_map(|field| user[*field].as_str())
                 .map(unescape)
-                .find(|url| url.starts_with("https://") || url.starts_with("http://")),
+                .find(|url| url.starts_with("https://") || url.starts_with("http://"))
+                .filter(|url| url.len() <= MAX_URL),
         },
         None => Identity::Unknown {
             message: "the tool's answer holds no user name".to_owned(),

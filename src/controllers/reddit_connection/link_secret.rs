@@ -91,6 +91,9 @@ impl<'a> LinkSecrets<'a> {
             let message = format!("Secret {} belongs to something else", self.name);
             error.into_failure(|| Failure::transient(Reason::KubernetesApi, message))
         })?;
+        if claim.created.is_some() && contents.is_none() {
+            return Ok(());
+        }
         secret.metadata.uid = claim.metadata.uid;
         secret.data = contents.map(|contents| {
             let mut data = BTreeMap::from([

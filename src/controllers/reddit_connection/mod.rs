@@ -12,6 +12,8 @@ mod identity;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod link_secret;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
+mod look_ups;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod observe;
 mod observed;
 mod phase;
@@ -25,8 +27,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use self::look_ups::LookUps;
 use self::observe::Handles;
-use self::observed::{Observed, View};
+pub use self::observed::Proofs;
+use self::observed::{LookUp, Observed, View, attempt_of};
 use self::phase::{Phase, Summary};
 use self::plan::{Plan, Step};
 use self::status::Effect;
@@ -49,6 +53,10 @@ pub struct RedditConnections {
     pub auth_configs: AuthConfigs,
     /// Version of the Reddit toolkit that tools are run with.
     pub toolkit_version: String,
+    /// Identity look-ups under way.
+    pub look_ups: LookUps,
+    /// When the credentials of connected accounts are proven again.
+    pub proofs: Proofs,
 }
 
 impl Controller for RedditConnections {
@@ -103,19 +111,48 @@ impl Controller for RedditConnections {
         events::of_release(view)
     }
 
+    fn carry_over(
+        observed: Observed,
+        connection: Handles,
+        step: &Step,
+        effect: &Effect,
+    ) -> Option<(Observed, Handles)> {
+        Some((observed.after(step, effect)?, connection))
+    }
+
+    /// A late answer must not put the link of an attempt on record that was given up meanwhile.
+    fn still_concerns(step: &Step, current: &RedditConnection) -> bool {
+        let Step::CreateLink { alias, .. } = step else {
+            return true;
+        };
+        let view = View::from(current);
+        attempt_of(view.uid, alias) == Some(view.status.link_attempts)
+            && view.status.connected_account_id.is_none()
+    }
+
+    fn remember(&self, turn: &Turn<'_, Self>) {
+        // What was found and asks for no step is known by now.
+        if turn.step.is_none() && matches!(turn.observed.look_up, LookUp::Found { .. }) {
+            self.look_ups.end(&turn.view.key(Self::NAME));
+        }
+    }
+
     fn needs_finalizer(view: &View<'_>) -> bool {
         view.deletion_policy() != DeletionPolicy::Retain
     }
 
     fn on_suspended(&self, key: &ObjectKey) {
         self.access.unfollow(key, None);
+        self.look_ups.forget(key);
     }
 
     fn on_deleted(&self, key: &ObjectKey, uid: &str) {
         self.access.forget(key, uid);
+        self.look_ups.forget(key);
     }
 
     fn on_relisted(&self, exists: &dyn Fn(&ObjectKey) -> bool) {
         self.access.retain(exists);
+        self.look_ups.retain(exists);
     }
 }

@@ -9,7 +9,7 @@ use kube::Api;
 use super::observed::{AccountView, Observed, View};
 use super::{RedditConnections, link_secret, plan};
 use crate::api::Reason;
-use crate::api::reddit_connection::TOOLKIT;
+use crate::api::reddit_connection::{ApiKeyStatus, TOOLKIT};
 use crate::composio::{AccountState, Connection, Polled, Priority};
 use crate::controllers::access::composio_failure;
 use crate::runtime::failure::Failure;
@@ -40,10 +40,18 @@ pub async fn observe(
     };
     // An object whose API key changed must not stay with the old one.
     access.unfollow(key, Some(&connection));
-    let mut observed = Observed::default();
+    let mut observed = Observed {
+        api_key: Some(ApiKeyStatus {
+            fingerprint: connection.fingerprint().to_owned(),
+            secret_ref: view.spec.api_key_secret_ref.clone(),
+        }),
+        proofs: controller.proofs,
+        ..Observed::default()
+    };
     match view.account_id() {
         Some(id) if !view.deleting => {
             (observed.account, observed.poll_failure) = poll(&connection, key, view, id, now);
+            observed.look_up = controller.look_ups.of(key, id);
         }
         _ => connection.accounts.unfollow(key),
     }

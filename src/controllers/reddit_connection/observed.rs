@@ -1,8 +1,14 @@
 //! The facts that a decision needs: plain data, gathered by `observe.rs` and read by `plan`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
-use crate::api::reddit_connection::{DeletionPolicy, ManagementPolicy, RedditConnection};
+use super::identity::Identity;
+use super::plan::{DeletionTarget, Step};
+use super::status::Effect;
+use crate::api::conditions::{self, READY, Truth};
+use crate::api::reddit_connection::{ApiKeyStatus, DeletionPolicy, ManagementPolicy, RedditConnection};
 use crate::composio::{Account, AuthConfig};
 use crate::runtime;
 use crate::runtime::failure::Failure;
@@ -37,6 +43,26 @@ impl View<'_> {
             .as_deref()
             .is_some_and(|alias| alias.starts_with(ALIAS_PREFIX) && attempt_of(self.uid, alias).is_none());
         other_person || other_object
+    }
+
+    /// Whether an account was made for this object: by the operator, and not adopted.
+    pub fn is_own(&self) -> bool {
+        self.is_managed() && !self.is_adopted()
+    }
+
+    /// Whether the operator keeps, or kept, the link in the Secret.
+    pub fn has_link_secret(&self) -> bool {
+        let link = self.status.link.as_ref();
+        link.is_some_and(|link| link.secret_name.is_some())
+    }
+
+    /// Whether this spec was found to be carried out by leaving everything disabled.
+    pub fn is_settled_without_account(&self) -> bool {
+        conditions::find(&self.status.conditions, READY).is_some_and(|ready| {
+            ready.reason == "Disabled"
+                && ready.status == Truth::True.as_str()
+                && ready.observed_generation == Some(self.generation)
+        })
     }
 
     /// Whether the operator may change anything at Composio.
@@ -94,6 +120,86 @@ pub struct Observed {
     pub auth_configs: Option<Vec<AuthConfig>>,
     /// The Secret for the link. None: not asked for.
     pub link_secret: Option<LinkSecret>,
+    /// The API key that all of this was seen with.
+    pub api_key: Option<ApiKeyStatus>,
+    /// Looking up whom the account belongs to.
+    pub look_up: LookUp,
+    /// When proofs of a credential are due.
+    pub proofs: Proofs,
+}
+
+impl Observed {
+    /// Whether the account in status was last seen with another API key, whose project may be another one too.
+    pub fn key_differs(&self, seen_with: Option<&ApiKeyStatus>) -> bool {
+        let fingerprint = |key: &ApiKeyStatus| key.fingerprint.clone();
+        match (seen_with, &self.api_key) {
+            (Some(then), Some(now)) => fingerprint(then) != fingerprint(now),
+            _ => false,
+        }
+    }
+}
+
+impl Observed {
+    /// The facts after a step towards a link, which nobody else takes. None if they have to be gathered again.
+    pub fn after(mut self, step: &Step, effect: &Effect) -> Option<Self> {
+        let is_complete = self.auth_configs.is_some() && self.link_secret.is_some();
+        let user_accounts = self.user_accounts.as_mut().filter(|_| is_complete)?;
+        match (step, effect) {
+            (Step::BeginLink { .. }, Effect::Begun { .. }) => self.account = AccountView::None,
+            (Step::RenewIntent, _) => {}
+            (Step::PrepareLinkSecret, _) => {
+                self.link_secret = Some(LinkSecret::Owned {
+                    account_id: None,
+                    expires_at: None,
+                });
+            }
+            (Step::DeletePreviousSecret, _) => self.link_secret = Some(LinkSecret::Absent),
+            (Step::DeleteAccount { id, target, .. }, _) if *target != DeletionTarget::Current => {
+                user_accounts.retain(|account| account.id != *id);
+            }
+            _ => return None,
+        }
+        Some(self)
+    }
+}
+
+/// An identity look-up, which runs beside the reconciles.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum LookUp {
+    /// There is none, and there was none since the operator started.
+    #[default]
+    None,
+    /// There are so many of others that one has to wait.
+    NoRoom,
+    /// It is under way.
+    Running,
+    /// It ended, and what it found was not looked at yet.
+    Found {
+        /// What it found.
+        identity: Identity,
+        /// When.
+        at: Timestamp,
+    },
+    /// It ended at this time, and brought no news.
+    Ended(Timestamp),
+}
+
+/// When the credential of a connected account is proven again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Proofs {
+    /// Time between two proofs.
+    pub interval: Duration,
+    /// When this operator started. Proofs that were due before are spread over an interval from then on.
+    pub since: Timestamp,
+}
+
+impl Default for Proofs {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_hours(1),
+            since: Timestamp::MIN,
+        }
+    }
 }
 
 /// What is known of the account.

@@ -28,9 +28,18 @@ pub enum Phase {
     VerifyingIdentity {
         /// Who has to connect.
         expected: String,
+        /// That has not been known for too long.
+        overdue: bool,
+    },
+    /// The auth config of the account is disabled at Composio, so that no tool runs.
+    AuthConfigDisabled {
+        /// Its id.
+        id: Option<String>,
     },
     /// ACTIVE, but Reddit rejects the credential.
     CredentialRejected,
+    /// On the way to there: whether an account exists is not sure yet.
+    Disabling,
     /// Disabled, as the spec asks.
     Disabled,
     /// Disabled by somebody else.
@@ -44,12 +53,19 @@ pub enum Phase {
     NotFound {
         /// Whether the operator may make another.
         managed: bool,
+        /// The account was last seen with another API key.
+        key_differs: bool,
     },
     /// Consent was denied or its exchange failed.
     ConsentFailed,
-    /// Nobody used the link in time, and the renewals are used up.
+    /// Nobody opened a link in time, and the renewals are used up.
     LinkExpired,
-    /// The link was lost before anybody opened it, and the renewals are used up.
+    /// Links were opened, the consent was not finished in time, and the renewals are used up.
+    ConsentTimedOut {
+        /// How many were opened.
+        opened: i64,
+    },
+    /// The link was lost, and the renewals are used up.
     LinkLost,
     /// The credential cannot be refreshed any more.
     CredentialExpired,
@@ -119,16 +135,19 @@ impl Phase {
             Self::Connected | Self::VerifyingIdentity { .. } | Self::CredentialRejected => {
                 Some(ConnectionState::Connected)
             }
-            Self::Disabled | Self::DisabledElsewhere { .. } | Self::Revoked | Self::NotFound { .. } => {
-                Some(ConnectionState::Disconnected)
-            }
+            Self::Disabling
+            | Self::Disabled
+            | Self::DisabledElsewhere { .. }
+            | Self::Revoked
+            | Self::NotFound { .. } => Some(ConnectionState::Disconnected),
             Self::ConsentFailed
             | Self::LinkExpired
+            | Self::ConsentTimedOut { .. }
             | Self::LinkLost
             | Self::CredentialExpired
             | Self::IdentityMismatch { .. }
             | Self::Refused(_) => Some(ConnectionState::Error),
-            Self::UnknownStatus(_) | Self::PollingFailed(_) => None,
+            Self::UnknownStatus(_) | Self::PollingFailed(_) | Self::AuthConfigDisabled { .. } => None,
         }
     }
 
@@ -137,7 +156,7 @@ impl Phase {
         match self {
             Self::Connected | Self::VerifyingIdentity { .. } | Self::CredentialRejected => Some(Truth::True),
             Self::UnknownStatus(_) => Some(Truth::Unknown),
-            Self::PollingFailed(_) => None,
+            Self::PollingFailed(_) | Self::AuthConfigDisabled { .. } => None,
             _ => Some(Truth::False),
         }
     }
@@ -148,15 +167,17 @@ impl Phase {
             self,
             Self::CredentialRejected
                 | Self::Revoked
-                | Self::NotFound { managed: true }
+                | Self::NotFound { managed: true, .. }
                 | Self::ConsentFailed
                 | Self::LinkExpired
+                | Self::ConsentTimedOut { .. }
                 | Self::LinkLost
                 | Self::CredentialExpired
                 | Self::IdentityMismatch { .. }
         )
     }
 
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn in_words(&self, status: &RedditConnectionStatus, managed: bool) -> Summary {
         let ask = if managed { ASK_FOR_LINK } else { ASK_ITS_OWNER };
         match self {
@@ -182,15 +203,39 @@ impl Phase {
                     None => "connected".to_owned(),
                 },
             ),
-            Self::VerifyingIdentity { expected } => Summary::reconciling(
+            Self::VerifyingIdentity {
+                expected,
+                overdue: false,
+            } => Summary::reconciling(
                 "VerifyingIdentity",
                 format!("connected; not known yet whether as {expected}, as spec.expectedUsername asks"),
+            ),
+            Self::VerifyingIdentity {
+                expected,
+                overdue: true,
+            } => Summary::stalled(
+                "IdentityUnverified",
+                format!(
+                    "connected, but Reddit does not say whether as {expected}, as spec.expectedUsername asks: do not use \
+                     the account; the operator keeps asking, and status.identity.lastError says what fails"
+                ),
+            ),
+            Self::AuthConfigDisabled { id } => Summary::stalled(
+                "AuthConfigDisabled",
+                format!(
+                    "the auth config {} is disabled at Composio, so that no tool runs with this account; enable it there",
+                    id.as_deref().unwrap_or("of the account")
+                ),
             ),
             Self::CredentialRejected => Summary::stalled(
                 CREDENTIAL_REJECTED,
                 format!(
                     "Composio lists the account as ACTIVE, but the provider rejects its credential; {ask}"
                 ),
+            ),
+            Self::Disabling => Summary::reconciling(
+                "Disabling",
+                "making sure that no account of this object is in use, as spec.enabled asks",
             ),
             Self::Disabled => Summary::ready("Disabled", "disabled, as spec.enabled asks"),
             Self::DisabledElsewhere { managed } => Summary::stalled(
@@ -205,11 +250,20 @@ impl Phase {
                 ),
             ),
             Self::Revoked => Summary::stalled("Revoked", format!("the account's tokens were revoked; {ask}")),
-            Self::NotFound { managed: true } => Summary::stalled(
+            Self::NotFound {
+                key_differs: true, ..
+            } => Summary::stalled(
+                "AccountNotFound",
+                format!(
+                    "the project of the API key does not have the account, which was last seen with another key; put that \
+                     key back, or go on in this project: {ask}"
+                ),
+            ),
+            Self::NotFound { managed: true, .. } => Summary::stalled(
                 "AccountNotFound",
                 format!("the account does not exist at Composio; {ask}"),
             ),
-            Self::NotFound { managed: false } => Summary::stalled(
+            Self::NotFound { managed: false, .. } => Summary::stalled(
                 "AccountNotFound",
                 "the account does not exist at Composio, or not in the API key's project; correct the key, or delete this \
                  object and create one with another connectedAccountId",
@@ -220,7 +274,14 @@ impl Phase {
             ),
             Self::LinkExpired => Summary::stalled(
                 "LinkExpired",
-                format!("nobody used the link in time, and spec.link.renewals are used up; {ask}"),
+                format!("nobody opened the link in time, and spec.link.renewals are used up; {ask}"),
+            ),
+            Self::ConsentTimedOut { opened } => Summary::stalled(
+                "ConsentTimedOut",
+                format!(
+                    "{opened} of the links were opened, none was finished at Reddit in time, and spec.link.renewals are \
+                     used up; {ask}"
+                ),
             ),
             Self::LinkLost => Summary::stalled(
                 "LinkLost",

@@ -7,11 +7,15 @@ use super::RedditConnections;
 use super::identity::{Identity, profile_url};
 use super::observed::{AccountView, View};
 use super::phase::{CREDENTIAL_REJECTED, Phase, Summary, failed_state};
-use super::plan::DeletionTarget;
+use super::plan::{DeletionTarget, Step, UNANSWERED_CREATE};
+use crate::api::Reason;
 use crate::api::conditions::{self, Truth, truncated, whole_seconds};
-use crate::api::reddit_connection::{CONNECTED, IdentityStatus, LinkStatus, RedditConnectionStatus, USABLE};
+use crate::api::reddit_connection::{
+    CONNECTED, IdentityStatus, LinkStatus, RedditConnectionStatus, ReplacedAccount, USABLE,
+};
 use crate::composio::{Account, AccountStatus};
 use crate::runtime;
+use crate::runtime::failure::Class;
 use crate::runtime::plan::Position;
 use crate::runtime::summary::Extra;
 
@@ -56,6 +60,10 @@ pub enum Effect {
         /// The Secret made for its link, if there is one.
         secret_name: Option<String>,
     },
+    /// No account is left whose creation was not answered.
+    AllAnswered,
+    /// That the account is going to be disabled is on record with this very status write.
+    DisablingRecorded,
     /// An account is not this object's any more.
     Deleted {
         /// What it was to the object.
@@ -70,8 +78,17 @@ pub enum Effect {
     },
     /// The Secret with the spent link is gone.
     LinkSecretDeleted,
-    /// The identity look-up ended.
-    Identified(Identity),
+    /// An identity look-up has begun.
+    LookUpStarted,
+    /// What an identity look-up found is on record with this very status write.
+    Identified {
+        /// What it found.
+        identity: Identity,
+        /// When.
+        at: Timestamp,
+        /// It has failed for so long that what was proven before says nothing any more.
+        is_proof_too_old: bool,
+    },
     /// The account was read because somebody asked.
     Refreshed,
 }
@@ -85,6 +102,8 @@ pub enum DeletionOutcome {
     NotFound,
     /// It turned out to belong to somebody else, and stays.
     NotOwned,
+    /// The project of the API key does not have it, but it was last seen with another key, which is not at hand.
+    OutOfReach,
 }
 
 /// Where a link was put.
@@ -107,7 +126,10 @@ impl std::fmt::Debug for Published {
 
 impl runtime::Effect for Effect {
     fn answers_request(&self) -> bool {
-        matches!(self, Self::Begun { .. } | Self::Refreshed)
+        matches!(
+            self,
+            Self::Begun { .. } | Self::LinkCreated { .. } | Self::Refreshed
+        )
     }
 
     /// An account that is found after all shows that the link was made.
@@ -126,6 +148,9 @@ pub fn status(turn: &Turn<'_>) -> RedditConnectionStatus {
     };
     if !view.deleting && !matches!(phase, Some(Phase::Refused(_))) {
         record_account(&mut status, view, &turn.observed.account, turn.now);
+        if matches!(turn.observed.account, AccountView::Found(_)) && turn.observed.api_key.is_some() {
+            status.api_key.clone_from(&turn.observed.api_key);
+        }
     }
     if matches!(phase, Some(Phase::Disabled | Phase::IdentityMismatch { .. }))
         && matches!(&turn.observed.account, AccountView::Found(a) if a.status == AccountStatus::Inactive)
@@ -134,12 +159,48 @@ pub fn status(turn: &Turn<'_>) -> RedditConnectionStatus {
         status.disabled_by_operator = view.is_managed();
     }
     if let Some(effect) = turn.effect {
+        if matches!(effect, Effect::Begun { .. }) {
+            status.replaced = replaced(view, &status).or(status.replaced.take());
+        }
         record_effect(&mut status, effect, turn.now);
-        if matches!(effect, Effect::Begun { .. }) && view.pending_request().is_some() {
-            status.link_renewals = 0;
+        let is_deleted = |replaced: &ReplacedAccount| matches!(turn.step, Some(Step::DeleteAccount { id, .. }) if *id == replaced.id);
+        if status.replaced.as_ref().is_some_and(is_deleted) {
+            status.replaced = None;
+        }
+        if let Effect::Begun { .. } = effect {
+            status.api_key.clone_from(&turn.observed.api_key);
+            if view.pending_request().is_some() {
+                (status.link_renewals, status.links_opened) = (0, 0);
+            }
+        }
+    }
+    if let (Position::Failed(failure), Some(Step::CreateLink { .. })) = (turn.position, turn.step) {
+        if failure.class == Class::Transient {
+            status.unanswered_until = unanswered_until(turn.now);
+        }
+        if let Some(link) = status
+            .link
+            .as_mut()
+            .filter(|_| failure.reason == Reason::AliasTaken)
+        {
+            link.alias_refusals += 1;
         }
     }
     status
+}
+
+fn unanswered_until(asked_at: Timestamp) -> Option<Time> {
+    let until = whole_seconds(asked_at).checked_add(UNANSWERED_CREATE);
+    until.ok().map(Time)
+}
+
+/// The account that a new link takes the place of, if it was made for this object.
+fn replaced(view: &View<'_>, status: &RedditConnectionStatus) -> Option<ReplacedAccount> {
+    let id = status.connected_account_id.clone()?;
+    (!view.is_adopted()).then(|| ReplacedAccount {
+        id,
+        api_key: status.api_key.clone(),
+    })
 }
 
 /// What the position means for state and conditions.
@@ -166,10 +227,19 @@ pub fn summary(turn: &Turn<'_>, status: &RedditConnectionStatus) -> Option<Summa
 fn usable(effect: Option<&Effect>, connected: bool, status: &RedditConnectionStatus) -> Option<Extra> {
     let old = conditions::find(&status.conditions, USABLE).map(|old| old.reason.as_str());
     let (truth, reason, message) = match effect {
-        Some(Effect::Identified(Identity::Known { .. })) => (Truth::True, "IdentityResolved", ""),
-        Some(Effect::Identified(Identity::Rejected { message })) => {
-            (Truth::False, CREDENTIAL_REJECTED, message.as_str())
-        }
+        Some(Effect::Identified {
+            identity: Identity::Known { .. },
+            ..
+        }) => (Truth::True, "IdentityResolved", ""),
+        Some(Effect::Identified {
+            identity: Identity::Rejected { message },
+            ..
+        }) => (Truth::False, CREDENTIAL_REJECTED, message.as_str()),
+        Some(Effect::Identified {
+            identity: Identity::Unknown { message },
+            is_proof_too_old: true,
+            ..
+        }) if old == Some("IdentityResolved") => (Truth::Unknown, "ProofTooOld", message.as_str()),
         _ if !connected => (Truth::False, "NotConnected", ""),
         _ if matches!(old, None | Some("NotConnected")) => (Truth::Unknown, "NotProbed", ""),
         _ => return None,
@@ -212,8 +282,16 @@ fn record_account(
                     status.identity = None;
                 }
                 status.connected_at.get_or_insert(Time(whole_seconds(now)));
-                status.link_renewals = 0;
-                status.disabled_by_operator = false;
+                (status.link_renewals, status.links_opened) = (0, 0);
+            }
+            let is_opened = account.status.is_pending() && account.status != AccountStatus::Initializing;
+            if let Some(link) = status
+                .link
+                .as_mut()
+                .filter(|link| is_opened && link.opened_at.is_none())
+            {
+                link.opened_at = Some(Time(whole_seconds(now)));
+                status.links_opened += 1;
             }
             if !account.status.is_pending()
                 && status
@@ -230,10 +308,13 @@ fn record_account(
 fn record_effect(status: &mut RedditConnectionStatus, effect: &Effect, now: Timestamp) {
     match effect {
         Effect::Done
+        | Effect::LookUpStarted
         | Effect::Deleted {
-            target: DeletionTarget::Orphan,
+            target: DeletionTarget::Orphan | DeletionTarget::Replaced,
             ..
         } => {}
+        Effect::AllAnswered => status.unanswered_until = None,
+        Effect::DisablingRecorded => status.disabled_by_operator = true,
         Effect::Begun {
             attempt,
             auth_config_id,
@@ -244,6 +325,9 @@ fn record_effect(status: &mut RedditConnectionStatus, effect: &Effect, now: Time
                 auth_config_id: Some(auth_config_id.clone()),
                 link_attempts: *attempt,
                 link_renewals: status.link_renewals + i64::from(*renewal),
+                links_opened: status.links_opened,
+                replaced: status.replaced.take(),
+                unanswered_until: status.unanswered_until.take(),
                 link: Some(requested(now)),
                 state: status.state,
                 last_handled_request_at: status.last_handled_request_at.take(),
@@ -257,6 +341,11 @@ fn record_effect(status: &mut RedditConnectionStatus, effect: &Effect, now: Time
             status.link = Some(requested(now));
         }
         Effect::IntentRenewed => {
+            // Whether the intent was carried out before a crash is not known.
+            let asked_at = status.link.as_ref().map(|link| link.requested_at.0);
+            status.unanswered_until = asked_at
+                .and_then(unanswered_until)
+                .max(status.unanswered_until.take());
             status.link.get_or_insert(requested(now)).requested_at = Time(whole_seconds(now));
         }
         Effect::LinkCreated {
@@ -265,6 +354,8 @@ fn record_effect(status: &mut RedditConnectionStatus, effect: &Effect, now: Time
             published,
         } => {
             status.connected_account_id = Some(account_id.clone());
+            // It was swept away before.
+            status.replaced = None;
             let link = status.link.get_or_insert(requested(now));
             link.expires_at = expires_at.map(|t| Time(whole_seconds(t)));
             match published {
@@ -291,7 +382,7 @@ fn record_effect(status: &mut RedditConnectionStatus, effect: &Effect, now: Time
         }
         Effect::EnabledSet { enabled } => status.disabled_by_operator = !enabled,
         Effect::LinkSecretDeleted => status.link = None,
-        Effect::Identified(identity) => record_identity(status, identity, now),
+        Effect::Identified { identity, at, .. } => record_identity(status, identity, *at),
         Effect::Refreshed => status.identity = None,
     }
 }
@@ -300,31 +391,34 @@ fn requested(now: Timestamp) -> LinkStatus {
     LinkStatus {
         requested_at: Time(whole_seconds(now)),
         expires_at: None,
+        opened_at: None,
+        alias_refusals: 0,
         secret_name: None,
         redirect_url: None,
     }
 }
 
-fn record_identity(status: &mut RedditConnectionStatus, identity: &Identity, now: Timestamp) {
-    let attempts = status.identity.as_ref().map_or(0, |old| old.attempts) + 1;
-    let (attempts, last_error) = match identity {
+fn record_identity(status: &mut RedditConnectionStatus, identity: &Identity, at: Timestamp) {
+    let at = Time(whole_seconds(at));
+    let (failing_since, last_error) = match identity {
         Identity::Known {
             display_name,
             avatar_url,
         } => {
-            status.display_name = Some(truncated(display_name, 128).to_owned());
-            status.profile_url = Some(profile_url(truncated(display_name, 128)));
-            status.avatar_url = avatar_url.as_ref().filter(|url| url.len() <= 1024).cloned();
-            (if status.avatar_url.is_some() { 0 } else { attempts }, None)
+            status.display_name = Some(display_name.clone());
+            status.profile_url = Some(profile_url(display_name));
+            status.avatar_url.clone_from(avatar_url);
+            (None, None)
         }
-        Identity::Rejected { message } | Identity::Unknown { message } => (
-            attempts,
-            Some(truncated(message, conditions::MAX_MESSAGE_BYTES).to_owned()),
-        ),
+        Identity::Rejected { message } | Identity::Unknown { message } => {
+            let before = status.identity.as_ref().and_then(|old| old.failing_since.clone());
+            let message = truncated(message, conditions::MAX_MESSAGE_BYTES).to_owned();
+            (Some(before.unwrap_or_else(|| at.clone())), Some(message))
+        }
     };
     status.identity = Some(IdentityStatus {
-        attempts,
-        last_attempt_at: Time(whole_seconds(now)),
+        last_attempt_at: at,
+        failing_since,
         last_error,
     });
 }

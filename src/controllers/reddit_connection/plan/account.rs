@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::identity::{identity_mismatch, identity_settled, identity_wait};
+use super::identity::{self, active_phase, identity_mismatch};
 use super::link::{renewals_left, replace};
 use super::{Plan, Step, fast_until, link, link_start};
 use crate::api::Reason;
@@ -19,9 +19,6 @@ use crate::runtime::plan::Position;
 /// How often the Secret of a link that nobody opened is read, so that a deleted one is replaced in time.
 const LINK_CHECK: Duration = Duration::from_mins(2);
 
-/// Composio's reason for a link that nobody used in time.
-const LINK_EXPIRED_REASON: &str = "Connection initiation did not complete within 10 minutes";
-
 pub(super) fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
     match &observed.account {
         AccountView::None => link::plan(view, observed, now),
@@ -32,6 +29,7 @@ pub(super) fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan
             }
             Plan::rest(Phase::NotFound {
                 managed: view.is_managed(),
+                key_differs: observed.key_differs(view.status.api_key.as_ref()),
             })
         }
         AccountView::Found(account) => {
@@ -44,7 +42,7 @@ pub(super) fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan
                 AccountStatus::Inactive => plan_inactive(view, observed, account),
                 AccountStatus::Revoked => plan_dead(view, observed, Phase::Revoked),
                 AccountStatus::Failed => plan_dead(view, observed, Phase::ConsentFailed),
-                AccountStatus::Expired => plan_expired(view, observed, account),
+                AccountStatus::Expired => plan_expired(view, observed),
                 other => Plan::rest(Phase::UnknownStatus(other.as_str().to_owned())),
             }
         }
@@ -76,12 +74,13 @@ fn refusal(view: &View<'_>, account: &Account) -> Option<Failure> {
             ),
         ));
     }
+    // An account of our own was made with the auth config of its time. What the spec says counts from the next link on.
     match &view.spec.auth_config_id {
-        Some(wanted) if differs(&account.auth_config_id, wanted) => Some(Failure::stalled(
+        Some(wanted) if view.is_adopted() && account.auth_config_id != *wanted => Some(Failure::stalled(
             Reason::AuthConfigMismatch,
             format!(
-                "account {id} was connected with auth config {}, but spec.authConfigId is {wanted}; delete this object \
-                 and create one without authConfigId, or with that one",
+                "account {id} was connected with auth config {}, but spec.authConfigId is {wanted}; correct \
+                 spec.authConfigId, or leave it out",
                 account.auth_config_id
             ),
         )),
@@ -89,14 +88,9 @@ fn refusal(view: &View<'_>, account: &Account) -> Option<Failure> {
     }
 }
 
-/// Whether the account in status was made for this object, so that the operator may delete it.
-fn is_own(view: &View<'_>) -> bool {
-    view.is_managed() && !view.is_adopted()
-}
-
 /// Whether the link of the account in status is ours to hand out and lies in a Secret.
 pub(super) fn holds_own_link(view: &View<'_>) -> bool {
-    is_own(view)
+    view.is_own()
         && view
             .status
             .link
@@ -112,7 +106,7 @@ fn plan_pending(view: &View<'_>, observed: &Observed, account: &Account, now: Ti
         None => false,
     };
     // Whoever moves the link means the one that is out, too.
-    let is_elsewhere = is_own(view)
+    let is_elsewhere = view.is_own()
         && view
             .status
             .link
@@ -121,15 +115,21 @@ fn plan_pending(view: &View<'_>, observed: &Observed, account: &Account, now: Ti
                 LinkPublication::Secret => link.redirect_url.is_some(),
                 LinkPublication::Status => link.secret_name.is_some(),
             });
-    if is_elsewhere && !opened {
+    let asked = view.is_own() && view.pending_request().is_some();
+    if asked || (is_elsewhere && !opened) {
         return replace(view, observed, false);
     }
-    // Once the person has opened it, they have the link; a consent under way must not be cut off.
-    if link_is_lost && !opened && holds_own_link(view) {
-        if renewals_left(view) || view.pending_request().is_some() {
+    // Also after it was opened: a mail scanner may have done that, and a person without a link can do nothing.
+    if link_is_lost && holds_own_link(view) {
+        if renewals_left(view) {
             return replace(view, observed, true);
         }
         return Plan::rest(Phase::LinkLost);
+    }
+    if account.auth_config_disabled {
+        return Plan::rest(Phase::AuthConfigDisabled {
+            id: view.status.auth_config_id.clone(),
+        });
     }
     let secret = view
         .status
@@ -137,7 +137,7 @@ fn plan_pending(view: &View<'_>, observed: &Observed, account: &Account, now: Ti
         .as_ref()
         .and_then(|link| link.secret_name.clone());
     let mut plan = Plan::rest(Phase::AwaitingConsent { opened, secret });
-    if observed.link_secret.is_some() && !opened {
+    if observed.link_secret.is_some() {
         // Secrets are not watched: whether this one still exists is found out by reading it.
         plan = plan.requeue_in(LINK_CHECK);
     }
@@ -151,66 +151,41 @@ fn plan_pending(view: &View<'_>, observed: &Observed, account: &Account, now: Ti
 fn plan_active(view: &View<'_>, observed: &Observed, account: &Account, now: Timestamp) -> Plan {
     let mismatch = identity_mismatch(view);
     if view.is_managed() && !wants_enabled(view) {
-        return Plan::step(
-            Step::SetEnabled {
-                id: account.id.clone(),
-                enabled: false,
-            },
-            Position::Unchanged,
-        );
+        // On record before it is done, so that whoever takes it back knows that it may have been done.
+        return if view.status.disabled_by_operator {
+            set_enabled(account, false)
+        } else {
+            Plan::step(Step::RecordDisabling, Position::Unchanged)
+        };
     }
-    if view
-        .status
-        .link
-        .as_ref()
-        .is_some_and(|link| link.secret_name.is_some())
-    {
-        return Plan::step(Step::DeleteLinkSecret, active_phase(view));
+    if view.is_managed() && view.status.disabled_by_operator && mismatch.is_none() {
+        // Disabling it may be under way although it does not show yet.
+        return set_enabled(account, true);
+    }
+    let phase = active_phase(view, account.auth_config_disabled, now);
+    if view.has_link_secret() {
+        return Plan::step(Step::DeleteLinkSecret, phase);
     }
     if let Some(phase) = mismatch {
         return Plan::rest(phase);
     }
-    if view.pending_request().is_some() && view.is_managed() && is_credential_rejected(&view.status) {
-        return replace(view, observed, false);
-    }
-    let plan = Plan::rest(active_phase(view));
     if view.pending_request().is_some() {
+        if view.is_managed() && is_credential_rejected(&view.status) {
+            return replace(view, observed, false);
+        }
         // It is handled before the next identity look-up: what that finds must not turn this request into one for a new link.
-        return plan;
+        return Plan::rest(phase);
     }
-    if identity_settled(view) {
-        return plan;
-    }
-    match identity_wait(view, now) {
-        Duration::ZERO => Plan::step(
-            Step::Identify {
-                id: account.id.clone(),
-            },
-            active_phase(view),
-        ),
-        wait => plan.requeue_in(wait),
-    }
+    identity::plan(view, observed, &account.id, phase, now)
 }
 
-fn active_phase(view: &View<'_>) -> Phase {
-    if is_credential_rejected(&view.status) {
-        return Phase::CredentialRejected;
-    }
-    match (&view.spec.expected_username, &view.status.display_name) {
-        (Some(expected), None) => Phase::VerifyingIdentity {
-            expected: expected.clone(),
-        },
-        _ => Phase::Connected,
-    }
+fn set_enabled(account: &Account, enabled: bool) -> Plan {
+    let id = account.id.clone();
+    Plan::step(Step::SetEnabled { id, enabled }, Position::Unchanged)
 }
 
 fn plan_inactive(view: &View<'_>, observed: &Observed, account: &Account) -> Plan {
-    if view
-        .status
-        .link
-        .as_ref()
-        .is_some_and(|link| link.secret_name.is_some())
-    {
+    if view.has_link_secret() {
         return Plan::step(Step::DeleteLinkSecret, Position::Unchanged);
     }
     if !view.spec.enabled {
@@ -221,31 +196,26 @@ fn plan_inactive(view: &View<'_>, observed: &Observed, account: &Account) -> Pla
     }
     let asked = view.pending_request().is_some();
     if view.is_managed() && (view.status.disabled_by_operator || asked) {
-        return Plan::step(
-            Step::SetEnabled {
-                id: account.id.clone(),
-                enabled: true,
-            },
-            Position::Unchanged,
-        );
+        return set_enabled(account, true);
     }
     Plan::rest(Phase::DisabledElsewhere {
         managed: view.is_managed(),
     })
 }
 
-fn plan_expired(view: &View<'_>, observed: &Observed, account: &Account) -> Plan {
-    let unused = match account.status_reason.as_deref() {
-        Some(reason) => reason == LINK_EXPIRED_REASON,
-        None => view.status.connected_at.is_none(),
-    };
-    if !unused {
+fn plan_expired(view: &View<'_>, observed: &Observed) -> Plan {
+    // Composio calls both a link that nobody used and a dead credential EXPIRED.
+    if view.is_adopted() || view.status.connected_at.is_some() {
         return plan_dead(view, observed, Phase::CredentialExpired);
     }
-    if is_own(view) && renewals_left(view) && view.spec.enabled {
+    if view.is_own() && renewals_left(view) && view.spec.enabled {
         return replace(view, observed, true);
     }
-    plan_dead(view, observed, Phase::LinkExpired)
+    let phase = match view.status.links_opened {
+        0 => Phase::LinkExpired,
+        opened => Phase::ConsentTimedOut { opened },
+    };
+    plan_dead(view, observed, phase)
 }
 
 /// An account that only a new consent can bring back: wait until somebody asks for a link.
@@ -253,12 +223,7 @@ fn plan_dead(view: &View<'_>, observed: &Observed, phase: Phase) -> Plan {
     if view.pending_request().is_some() && view.is_managed() && view.spec.enabled {
         return replace(view, observed, false);
     }
-    if view
-        .status
-        .link
-        .as_ref()
-        .is_some_and(|link| link.secret_name.is_some())
-    {
+    if view.has_link_secret() {
         return Plan::step(Step::DeleteLinkSecret, phase);
     }
     Plan::rest(phase)

@@ -1,20 +1,14 @@
 //! Cleaning up after a deleted object.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
+use super::link::{is_own, unanswered_until};
 use super::{DeletionTarget, Plan, Step};
 use crate::api::reddit_connection::{DeletionPolicy, TOOLKIT};
 use crate::composio::Account;
-use crate::controllers::reddit_connection::observed::{Observed, View, attempt_of};
+use crate::controllers::reddit_connection::observed::{Observed, View};
 use crate::runtime::backoff::until;
 use crate::runtime::plan::Position;
-
-/// A create whose answer never came may still be committed this long after its intent was recorded: until the call was
-/// sent, until it was given up, and a while for Composio. Deletion waits that long before it believes a list that
-/// does not show the account.
-const UNANSWERED_CREATE: Duration = Duration::from_secs(75);
 
 pub(super) fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
     let accounts = observed.user_accounts.as_deref().unwrap_or_default();
@@ -23,13 +17,7 @@ pub(super) fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan
         let id = id.to_owned();
         return Plan::step(Step::DeleteAccount { id, revoke, target }, Position::Unchanged);
     }
-    let unanswered_until = view
-        .status
-        .link
-        .as_ref()
-        .filter(|_| view.status.connected_account_id.is_none())
-        .and_then(|link| link.requested_at.0.checked_add(UNANSWERED_CREATE).ok());
-    match unanswered_until {
+    match unanswered_until(view) {
         Some(end) if now < end => Plan::rest(Position::Unchanged).requeue_in(until(end, now)),
         _ => Plan::rest(Position::Unchanged),
     }
@@ -44,13 +32,15 @@ fn next_target<'a>(view: &'a View<'_>, accounts: &'a [Account]) -> Option<(&'a s
         .as_deref()
         .filter(|_| !view.is_adopted());
     let adopted = view.account_id().filter(|_| view.is_adopted());
-    known.map(|id| (id, DeletionTarget::Current)).or_else(|| {
-        accounts.iter().find_map(|account| {
-            if Some(account.id.as_str()) == adopted && account.toolkit == TOOLKIT {
-                return Some((account.id.as_str(), DeletionTarget::Current));
-            }
-            attempt_of(view.uid, account.alias.as_deref()?)?;
-            Some((account.id.as_str(), DeletionTarget::Orphan))
-        })
-    })
+    if let Some(id) = known {
+        return Some((id, DeletionTarget::Current));
+    }
+    let listed = accounts.iter().find_map(|account| {
+        if Some(account.id.as_str()) == adopted && account.toolkit == TOOLKIT {
+            return Some((account.id.as_str(), DeletionTarget::Current));
+        }
+        is_own(view, account).then_some((account.id.as_str(), DeletionTarget::Orphan))
+    });
+    let replaced = view.status.replaced.as_ref();
+    listed.or_else(|| replaced.map(|replaced| (replaced.id.as_str(), DeletionTarget::Replaced)))
 }

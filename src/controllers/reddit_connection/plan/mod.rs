@@ -16,10 +16,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::identity::identity_settled;
+pub use self::identity::is_proof_too_old;
+pub use self::link::{UNANSWERED_CREATE, is_intent_fresh};
 pub use self::step::{DeletionTarget, Step};
 use super::observed::{AccountView, Observed, View};
 use super::phase::Phase;
-use crate::api::reddit_connection::LinkPublication;
 use crate::composio::{Account, AccountStatus, Priority};
 use crate::runtime;
 
@@ -50,27 +51,36 @@ pub fn queries(view: &View<'_>, account: &AccountView, now: Timestamp) -> Querie
         return nothing;
     }
     match account {
-        AccountView::None => links(view),
+        AccountView::None if view.spec.enabled => links(view),
+        // Whether there is nothing to disable is found out once.
+        AccountView::None => Queries {
+            user_accounts: view.is_managed() && !view.is_settled_without_account(),
+            link_secret: view.is_managed() && !view.is_settled_without_account(),
+            ..nothing
+        },
         AccountView::Found(found) if found.status.is_pending() => Queries {
             link_secret: account::holds_own_link(view),
+            user_accounts: link::is_search_due(view, now),
             ..nothing
         },
         // A request may ask for a new link, which needs to know with which auth config.
-        AccountView::Found(_) | AccountView::NotFound if view.pending_request().is_some() => Queries {
-            auth_configs: links(view).auth_configs,
+        AccountView::Found(_) | AccountView::NotFound => Queries {
+            auth_configs: view.pending_request().is_some() && view.status.auth_config_id.is_none(),
+            user_accounts: link::is_search_due(view, now),
             ..nothing
         },
-        _ => nothing,
+        AccountView::Unknown => nothing,
     }
 }
 
 fn links(view: &View<'_>) -> Queries {
-    let wanted = view.is_managed() && view.spec.enabled;
+    let wanted = view.is_managed();
     Queries {
         user_accounts: wanted,
-        // One that the spec names is checked too: a link for another toolkit must not be handed out.
-        auth_configs: wanted && view.status.auth_config_id.is_none(),
-        link_secret: wanted && view.spec.link.publish == LinkPublication::Secret,
+        // Also one that was used before or that the spec names: it may be gone, or of another toolkit.
+        auth_configs: wanted,
+        // Also if links are published elsewhere: an earlier one may have left a Secret.
+        link_secret: wanted,
     }
 }
 
@@ -85,10 +95,14 @@ pub fn poll_interval(view: &View<'_>, account: &AccountView, now: Timestamp) -> 
         AccountView::Found(found) if found.status.is_pending() => {
             (interval(link_start(view, found)), Priority::Pending)
         }
-        AccountView::Found(found) if found.status == AccountStatus::Active && !identity_settled(view) => (
-            interval(view.status.connected_at.as_ref().map(|t| t.0).or(Some(now))),
-            Priority::Pending,
-        ),
+        AccountView::Found(found)
+            if found.status == AccountStatus::Active && !identity_settled(view, now) =>
+        {
+            (
+                interval(view.status.connected_at.as_ref().map(|t| t.0).or(Some(now))),
+                Priority::Pending,
+            )
+        }
         // Nothing is known after a start: it is polled once, soon.
         AccountView::Unknown => (slow, Priority::Pending),
         _ => (settled, Priority::Background),
@@ -115,6 +129,9 @@ pub fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
         return deletion::plan(view, observed, now);
     }
     let mut plan = account::plan(view, observed, now);
+    if plan.step.is_none() {
+        plan = link::search(view, observed, plan, now);
+    }
     if let Some(failure) = &observed.poll_failure {
         return Plan {
             requeue_after: plan.requeue_after,

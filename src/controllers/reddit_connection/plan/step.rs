@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use strum::IntoStaticStr;
 
 use crate::composio::{Account, AccountStatus};
+use crate::controllers::reddit_connection::identity::Identity;
 use crate::runtime;
 
 /// One step.
@@ -47,6 +48,10 @@ pub enum Step {
         /// The Secret made for its link, if there is one.
         secret_name: Option<String>,
     },
+    /// Record in status that no account is left whose creation was not answered.
+    EndSearch,
+    /// Record in status that the account is going to be disabled, before it is.
+    RecordDisabling,
     /// Delete an account at Composio.
     DeleteAccount {
         /// Its id.
@@ -63,14 +68,24 @@ pub enum Step {
         /// true: enable.
         enabled: bool,
     },
-    /// Delete the Secret that an earlier object of the same name left: the garbage collector may take its time.
+    /// Delete the Secret that an earlier object of the same name left, for which the garbage collector may take its time, or
+    /// an earlier link of this one.
     DeletePreviousSecret,
     /// Delete the Secret with the spent link.
     DeleteLinkSecret,
-    /// Ask Reddit, through a Composio tool, who the account is.
-    Identify {
+    /// Begin to ask Reddit, through a Composio tool, who the account is.
+    LookUpIdentity {
         /// The account.
         id: String,
+        /// It is known who it is; only the credential is proven again.
+        again: bool,
+    },
+    /// Record what a look-up found.
+    RecordIdentity {
+        /// What it found.
+        identity: Identity,
+        /// When.
+        at: Timestamp,
     },
     /// Read the account right now, because somebody asked for it.
     Refresh {
@@ -86,6 +101,8 @@ pub enum DeletionTarget {
     Current,
     /// Left over from an earlier attempt.
     Orphan,
+    /// The one that a new link takes the place of, which a list does not show.
+    Replaced,
 }
 
 impl runtime::Step for Step {

@@ -5,14 +5,16 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{DeletionTarget, Plan, Step, plan, poll_interval, queries};
+use crate::api::reddit_connection::ApiKeyStatus;
 use crate::api::{Reason, RedditConnection};
 use crate::composio::{Account, AccountStatus, AuthConfig, Priority};
 use crate::controllers::reddit_connection::RedditConnections;
 use crate::controllers::reddit_connection::fixtures::{
     AUTH_CONFIG, UID, account, at, auth_config, deleted, object, requested,
 };
+use crate::controllers::reddit_connection::identity::Identity;
 use crate::controllers::reddit_connection::observed::{
-    AccountView, LinkSecret, Observed, View, alias, attempt_of,
+    AccountView, LinkSecret, LookUp, Observed, Proofs, View, alias, attempt_of,
 };
 use crate::controllers::reddit_connection::phase::Phase;
 use crate::runtime::Controller;
@@ -230,10 +232,10 @@ fn an_account_of_somebody_else_is_refused_and_never_deleted() {
 }
 
 #[test]
-fn an_account_of_another_auth_config_is_refused() {
+fn an_adopted_account_of_another_auth_config_is_refused() {
     let object = object(
-        &json!({"authConfigId": "ac_mine"}),
-        &json!({"connectedAccountId": "ca_1"}),
+        &json!({"authConfigId": "ac_mine", "connectedAccountId": "ca_1"}),
+        &json!({}),
     );
     let plan = decide(&object, &found(account("ca_1", AccountStatus::Active, None)));
     assert_eq!(stall_reason(&plan), Some(Reason::AuthConfigMismatch));
@@ -287,7 +289,7 @@ fn every_status_of_composio_maps_as_documented() {
     use AccountStatus as S;
 
     let known = json!({"connectedAccountId": "ca_1", "connectedAt": "2026-01-01T00:00:00Z", "displayName": "alice",
-        "profileUrl": "p", "avatarUrl": "a", "identity": {"attempts": 0, "lastAttemptAt": "2026-01-01T00:00:00Z"}});
+        "profileUrl": "p", "avatarUrl": "a", "identity": {"lastAttemptAt": "2026-01-01T00:00:00Z"}});
     let object = object(&json!({}), &known);
     let phase = |status| match decide(&object, &found(account("ca_1", status, None))).position {
         Position::At(phase) => phase,
@@ -312,7 +314,11 @@ fn every_status_of_composio_maps_as_documented() {
     let managed = true;
     assert_eq!(
         decide(&object, &gone).position,
-        Phase::NotFound { managed }.into()
+        Phase::NotFound {
+            managed,
+            key_differs: false
+        }
+        .into()
     );
 }
 
@@ -342,13 +348,11 @@ fn an_unused_link_is_renewed_while_renewals_last() {
 
 #[test]
 fn an_expired_credential_waits_for_a_request_even_if_renewals_are_left() {
-    let expired = Account {
-        status_reason: Some("Permanent auth error during token refresh".into()),
-        ..account("ca_1", AccountStatus::Expired, None)
-    };
+    let expired = account("ca_1", AccountStatus::Expired, None);
     let object = object(
         &json!({}),
-        &json!({"connectedAccountId": "ca_1", "linkAttempts": 4, "authConfigId": AUTH_CONFIG}),
+        &json!({"connectedAccountId": "ca_1", "linkAttempts": 4, "authConfigId": AUTH_CONFIG,
+            "connectedAt": "2025-12-31T00:00:00Z"}),
     );
     let plan = decide(&object, &found(expired.clone()));
     assert_eq!(plan, Plan::rest(Phase::CredentialExpired));
@@ -486,7 +490,7 @@ fn the_wrong_person_is_disabled_and_the_right_one_enabled_again() {
     let spec = json!({"expectedUsername": "Alice"});
     let status = |name| {
         json!({"connectedAccountId": "ca_1", "displayName": name, "profileUrl": "p", "avatarUrl": "a",
-        "disabledByOperator": true, "identity": {"attempts": 0, "lastAttemptAt": "2026-01-01T00:00:00Z"}})
+        "disabledByOperator": true, "identity": {"lastAttemptAt": "2026-01-01T00:00:00Z"}})
     };
     let active = found(account("ca_1", AccountStatus::Active, None));
     let inactive = found(account("ca_1", AccountStatus::Inactive, None));
@@ -503,13 +507,17 @@ fn the_wrong_person_is_disabled_and_the_right_one_enabled_again() {
         Position::At(Phase::IdentityMismatch { .. })
     ));
     let right = object(&spec, &status("aLICE"));
-    assert_eq!(decide(&right, &active).step, None);
-    assert_eq!(
-        decide(&right, &inactive).step,
+    let enable = || {
         Some(Step::SetEnabled {
             id: "ca_1".into(),
-            enabled: true
+            enabled: true,
         })
+    };
+    assert_eq!(decide(&right, &inactive).step, enable());
+    assert_eq!(
+        decide(&right, &active).step,
+        enable(),
+        "disabling may be under way"
     );
 }
 
@@ -517,7 +525,7 @@ fn the_wrong_person_is_disabled_and_the_right_one_enabled_again() {
 fn the_wrong_person_on_an_adopted_account_is_refused_but_left_alone() {
     let spec = json!({"expectedUsername": "alice", "connectedAccountId": "ca_1"});
     let status = json!({"connectedAccountId": "ca_1", "displayName": "mallory", "profileUrl": "p", "avatarUrl": "a",
-        "identity": {"attempts": 0, "lastAttemptAt": "2026-01-01T00:00:00Z"}});
+        "identity": {"lastAttemptAt": "2026-01-01T00:00:00Z"}});
     let plan = decide(
         &object(&spec, &status),
         &found(account("ca_1", AccountStatus::Active, None)),
@@ -649,12 +657,12 @@ fn the_account_moving_on_shows_at_once_even_while_backing_off() {
     let status = json!({"observedGeneration": 1, "connectedAccountId": "ca_1", "state": "pending",
         "retry": {"failures": 2, "lastFailureAt": "2026-01-01T00:01:30Z", "nextAttemptAt": "2026-01-01T00:09:00Z",
             "reason": "LinkNotStored"}, "displayName": "a", "profileUrl": "p", "avatarUrl": "a",
-        "identity": {"attempts": 0, "lastAttemptAt": "2026-01-01T00:00:00Z"}});
+        "identity": {"lastAttemptAt": "2026-01-01T00:00:00Z"}});
     let plan = decide(
         &object(&json!({}), &status),
         &found(account("ca_1", AccountStatus::Active, None)),
     );
-    assert_eq!(plan, Plan::rest(Phase::Connected));
+    assert_eq!((plan.step, plan.position), (None, Phase::Connected.into()));
 }
 
 #[test]
@@ -677,7 +685,7 @@ fn polls_are_fast_then_slow_then_settled() {
     let fresh = json!({"connectedAt": "2026-01-01T00:03:00Z"});
     assert_eq!(of(&fresh, &active).0, secs(4));
     let known = json!({"connectedAt": "2026-01-01T00:03:00Z", "displayName": "a", "profileUrl": "p", "avatarUrl": "v",
-        "identity": {"attempts": 0, "lastAttemptAt": "2026-01-01T00:03:01Z"}});
+        "identity": {"lastAttemptAt": "2026-01-01T00:03:01Z"}});
     assert_eq!(of(&known, &active), (secs(300), Priority::Background));
     assert_eq!(
         of(&known, &AccountView::NotFound),
@@ -685,21 +693,401 @@ fn polls_are_fast_then_slow_then_settled() {
     );
 }
 
+/// An account of somebody whose look-ups go as `identity` and `look_up` say, 100 s after the person connected.
+fn look_up(identity: &serde_json::Value, look_up: LookUp) -> Plan {
+    let status = json!({"connectedAccountId": "ca_1", "connectedAt": "2026-01-01T00:00:00Z", "displayName": "alice",
+        "conditions": [{"type": "Usable", "status": "True", "reason": "IdentityResolved", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+        "identity": identity});
+    let observed = Observed {
+        look_up,
+        ..found(account("ca_1", AccountStatus::Active, None))
+    };
+    decide(&object(&json!({}), &status), &observed)
+}
+
+fn known(display_name: &str) -> Identity {
+    Identity::Known {
+        display_name: display_name.to_owned(),
+        avatar_url: None,
+    }
+}
+
 #[test]
-fn identity_is_looked_up_fast_then_slower_and_not_for_ever() {
-    let active = found(account("ca_1", AccountStatus::Active, None));
-    let with = |attempts: i64, last: &str| {
-        let status = json!({"connectedAccountId": "ca_1", "connectedAt": "2026-01-01T00:00:00Z",
-            "identity": {"attempts": attempts, "lastAttemptAt": last}});
-        decide(&object(&json!({}), &status), &active)
+fn an_identity_is_looked_up_at_once_and_while_that_fails_again_and_again() {
+    let wait = |last: &str, failing_since: &str| {
+        let plan = look_up(
+            &json!({"lastAttemptAt": last, "failingSince": failing_since}),
+            LookUp::None,
+        );
+        match plan.step {
+            Some(Step::LookUpIdentity { again: false, .. }) => Duration::ZERO,
+            None => plan.requeue_after.unwrap(),
+            other => panic!("{other:?}"),
+        }
     };
     assert!(matches!(
-        with(1, "2026-01-01T00:01:30Z").step,
-        Some(Step::Identify { .. })
+        look_up(&json!(null), LookUp::None).step,
+        Some(Step::LookUpIdentity { .. })
     ));
+    let secs = Duration::from_secs;
     assert_eq!(
-        with(1, "2026-01-01T00:01:38Z").requeue_after,
-        Some(std::time::Duration::from_secs(2))
+        wait("2026-01-01T00:01:30Z", "2026-01-01T00:00:30Z"),
+        secs(0),
+        "fast"
     );
-    assert_eq!(with(30, "2026-01-01T00:00:00Z").step, None);
+    assert_eq!(
+        wait("2026-01-01T00:01:38Z", "2026-01-01T00:00:30Z"),
+        secs(2),
+        "fast"
+    );
+    let of_old = |last: &str, failing_since: &str| {
+        let status = json!({"connectedAccountId": "ca_1", "connectedAt": "2025-01-01T00:00:00Z",
+            "identity": {"lastAttemptAt": last, "failingSince": failing_since}});
+        let active = found(account("ca_1", AccountStatus::Active, None));
+        decide(&object(&json!({}), &status), &active).requeue_after
+    };
+    let slow = Some(secs(30 - 10));
+    assert_eq!(
+        of_old("2026-01-01T00:01:30Z", "2026-01-01T00:01:00Z"),
+        slow,
+        "slow"
+    );
+    let settled = Some(secs(300 - 10));
+    assert_eq!(
+        of_old("2026-01-01T00:01:30Z", "2025-01-01T00:00:00Z"),
+        settled,
+        "settled, and no end"
+    );
+}
+
+/// Found as an object that called its credential usable for ever, hours after the person had withdrawn the grant.
+#[test]
+fn a_credential_is_proven_again_within_the_interval() {
+    let proven = |at: &str| look_up(&json!({"lastAttemptAt": at}), LookUp::None);
+    let again = |plan: &Plan| matches!(plan.step, Some(Step::LookUpIdentity { again: true, .. }));
+    assert!(again(&proven("2026-01-01T00:01:40Z")) == again(&proven("2026-01-01T00:01:00Z")));
+    let fresh = proven("2026-01-01T00:01:00Z");
+    assert!(fresh.step.is_none() && fresh.requeue_after.unwrap() <= Duration::from_hours(1));
+    assert!(again(&proven("2025-12-31T23:01:00Z")));
+    // The proof that is not on record counts as well.
+    let ended = LookUp::Ended(at(90));
+    assert!(
+        look_up(&json!({"lastAttemptAt": "2025-12-31T23:01:00Z"}), ended)
+            .step
+            .is_none()
+    );
+}
+
+#[test]
+fn after_a_start_proofs_are_spread_over_an_interval() {
+    let status = json!({"connectedAccountId": "ca_1", "displayName": "alice",
+        "identity": {"lastAttemptAt": "2025-01-01T00:00:00Z"}});
+    let due = |uid: usize| {
+        let mut object = object(&json!({}), &status);
+        object.metadata.uid = Some(format!("uid-{uid}"));
+        let observed = Observed {
+            proofs: Proofs {
+                since: at(100),
+                ..Proofs::default()
+            },
+            ..found(account("ca_1", AccountStatus::Active, None))
+        };
+        decide(&object, &observed).requeue_after.unwrap_or_default()
+    };
+    let waits: Vec<_> = (0..100).map(due).collect();
+    assert!(waits.iter().all(|wait| *wait <= Duration::from_hours(1)));
+    let soon = waits
+        .iter()
+        .filter(|wait| **wait < Duration::from_mins(15))
+        .count();
+    assert!((10..45).contains(&soon), "{soon} of 100 in the first quarter");
+}
+
+#[test]
+fn only_news_of_an_identity_is_recorded() {
+    let working = || json!({"lastAttemptAt": "2026-01-01T00:01:00Z"});
+    let failing = |since: &str| json!({"lastAttemptAt": "2026-01-01T00:01:00Z", "failingSince": since});
+    let unknown = || Identity::Unknown {
+        message: "no answer".to_owned(),
+    };
+    let rejected = || Identity::Rejected {
+        message: "invalid_grant".to_owned(),
+    };
+    let now = "2026-01-01T00:01:00Z";
+    let table = [
+        ("nothing on record", json!(null), known("alice"), true),
+        ("still alice", working(), known("alice"), false),
+        ("somebody else", working(), known("bob"), true),
+        ("works again", failing(now), known("alice"), true),
+        ("fails for the first time", working(), unknown(), true),
+        ("fails again", failing(now), unknown(), false),
+        (
+            "fails for an hour",
+            failing("2025-12-31T23:01:00Z"),
+            unknown(),
+            true,
+        ),
+        ("is withdrawn", working(), rejected(), true),
+        ("is withdrawn after failures", failing(now), rejected(), true),
+    ];
+    for (case, on_record, identity, is_news) in table {
+        let plan = look_up(&on_record, LookUp::Found { identity, at: at(99) });
+        let recorded = matches!(plan.step, Some(Step::RecordIdentity { .. }));
+        assert_eq!(recorded, is_news, "{case}: {plan:?}");
+    }
+}
+
+/// Found as a stranger who stayed connected, and nobody was told that nobody had checked.
+#[test]
+fn an_expected_user_that_cannot_be_verified_stalls_while_asking_goes_on() {
+    let after = |connected_at: &str| {
+        let status = json!({"connectedAccountId": "ca_1", "connectedAt": connected_at,
+            "identity": {"lastAttemptAt": "2026-01-01T00:01:39Z", "failingSince": connected_at}});
+        let active = found(account("ca_1", AccountStatus::Active, None));
+        decide(&object(&json!({"expectedUsername": "alice"}), &status), &active)
+    };
+    let overdue = |plan: &Plan| {
+        matches!(
+            plan.position,
+            Position::At(Phase::VerifyingIdentity { overdue: true, .. })
+        )
+    };
+    assert!(!overdue(&after("2026-01-01T00:00:00Z")));
+    let late = after("2025-12-31T23:50:00Z");
+    assert!(overdue(&late) && late.requeue_after.is_some(), "{late:?}");
+}
+
+#[test]
+fn an_account_whose_auth_config_is_disabled_is_not_ready() {
+    for status in [AccountStatus::Active, AccountStatus::Initiated] {
+        let mut unusable = account("ca_1", status, None);
+        unusable.auth_config_disabled = true;
+        let on_record =
+            json!({"connectedAccountId": "ca_1", "identity": {"lastAttemptAt": "2026-01-01T00:01:39Z"}});
+        let plan = decide(&object(&json!({}), &on_record), &found(unusable));
+        assert!(
+            matches!(plan.position, Position::At(Phase::AuthConfigDisabled { .. })),
+            "{plan:?}"
+        );
+    }
+}
+
+/// Found as an object that was left disabled for good: it had been disabled, and enabled again before that was known.
+#[test]
+fn disabling_is_on_record_before_it_happens_and_taken_back_even_if_it_does_not_show() {
+    let active = found(account("ca_1", AccountStatus::Active, None));
+    let step = |enabled: bool, recorded: bool| {
+        let status = json!({"connectedAccountId": "ca_1", "disabledByOperator": recorded,
+            "identity": {"lastAttemptAt": "2026-01-01T00:01:39Z"}, "displayName": "alice"});
+        decide(&object(&json!({"enabled": enabled}), &status), &active).step
+    };
+    let id = || "ca_1".to_owned();
+    assert_eq!(step(false, false), Some(Step::RecordDisabling));
+    assert_eq!(
+        step(false, true),
+        Some(Step::SetEnabled {
+            id: id(),
+            enabled: false
+        })
+    );
+    assert_eq!(
+        step(true, true),
+        Some(Step::SetEnabled {
+            id: id(),
+            enabled: true
+        })
+    );
+    assert_eq!(step(true, false), None);
+}
+
+/// Found as a disabled object that was called ready while its account, which status had lost, was in use.
+#[test]
+fn what_is_disabled_without_a_known_account_is_looked_for_first() {
+    let disabled = |status: serde_json::Value| object(&json!({"enabled": false}), &status);
+    let step = |status: serde_json::Value, observed: &Observed| decide(&disabled(status), observed);
+    let own = |status| account("ca_1", status, Some(alias(UID, 1)));
+    let with = |account| Observed {
+        user_accounts: Some(vec![account]),
+        ..nothing_yet()
+    };
+    let attempts = json!({"linkAttempts": 1});
+    assert!(queries(&View::from(&disabled(json!({}))), &AccountView::None, at(100)).user_accounts);
+    assert!(matches!(
+        step(attempts.clone(), &with(own(AccountStatus::Active))).step,
+        Some(Step::Adopt { .. })
+    ));
+    assert!(matches!(
+        step(json!({}), &with(own(AccountStatus::Active))).step,
+        Some(Step::RecoverAttempt { attempt: 1 })
+    ));
+    assert!(matches!(
+        step(attempts, &with(own(AccountStatus::Initializing))).step,
+        Some(Step::DeleteAccount {
+            target: DeletionTarget::Orphan,
+            ..
+        })
+    ));
+    let in_secret = Observed {
+        link_secret: Some(LinkSecret::Owned {
+            account_id: Some("ca_1".to_owned()),
+            expires_at: None,
+        }),
+        ..nothing_yet()
+    };
+    assert_eq!(step(json!({}), &in_secret).step, Some(Step::DeletePreviousSecret));
+    let unanswered = step(
+        json!({"link": {"requestedAt": "2026-01-01T00:01:00Z"}}),
+        &nothing_yet(),
+    );
+    assert_eq!(unanswered.position, Phase::Disabling.into());
+    assert!(unanswered.requeue_after.is_some());
+    assert_eq!(step(json!({}), &nothing_yet()), Plan::rest(Phase::Disabled));
+}
+
+/// Found as an account that survived both a new link and the deletion of its object.
+#[test]
+fn an_account_that_was_replaced_is_this_objects_whatever_its_alias() {
+    let status = json!({"linkAttempts": 2, "link": {"requestedAt": "2026-01-01T00:01:39Z"}, "replaced": {"id": "ca_1"}});
+    let observed = Observed {
+        user_accounts: Some(vec![account("ca_1", AccountStatus::Active, None)]),
+        ..nothing_yet()
+    };
+    let orphan = Some(Step::DeleteAccount {
+        id: "ca_1".to_owned(),
+        revoke: false,
+        target: DeletionTarget::Orphan,
+    });
+    let relinked = object(&json!({}), &status);
+    assert_eq!(decide(&relinked, &observed).step, orphan);
+    assert_eq!(decide(&deleted(relinked), &observed).step, orphan);
+}
+
+/// Found as accounts that stayed in the project of an earlier API key, which the operator announced as gone.
+#[test]
+fn what_was_seen_with_another_key_is_not_gone_because_this_key_does_not_show_it() {
+    let key = |fingerprint: &str| {
+        Some(ApiKeyStatus {
+            fingerprint: fingerprint.to_owned(),
+            secret_ref: None,
+        })
+    };
+    let with_key = |observed: Observed| Observed {
+        api_key: key("new"),
+        ..observed
+    };
+    let status = json!({"connectedAccountId": "ca_1", "apiKey": {"fingerprint": "old"}});
+    let not_found = with_key(Observed {
+        account: AccountView::NotFound,
+        ..Observed::default()
+    });
+    let phase = decide(&object(&json!({}), &status), &not_found).position;
+    assert!(
+        matches!(
+            phase,
+            Position::At(Phase::NotFound {
+                key_differs: true,
+                ..
+            })
+        ),
+        "{phase:?}"
+    );
+    // What a new link replaces is cleaned up with the key that it was seen with.
+    let status = json!({"linkAttempts": 2, "link": {"requestedAt": "2026-01-01T00:01:39Z"},
+        "replaced": {"id": "ca_1", "apiKey": {"fingerprint": "old"}}});
+    let replaced = Some(Step::DeleteAccount {
+        id: "ca_1".to_owned(),
+        revoke: false,
+        target: DeletionTarget::Replaced,
+    });
+    let relinked = object(&json!({}), &status);
+    assert_eq!(decide(&relinked, &with_key(nothing_yet())).step, replaced);
+    assert_eq!(
+        decide(&deleted(relinked), &with_key(nothing_yet())).step,
+        replaced
+    );
+}
+
+/// Found as a second account: a refusal of the alias had been counted together with failures of another kind.
+#[test]
+fn the_next_alias_is_used_only_after_refusals_of_this_one() {
+    let step = |refusals: i64| {
+        let status = json!({"linkAttempts": 1,
+            "link": {"requestedAt": "2026-01-01T00:01:39Z", "aliasRefusals": refusals}});
+        let prepared = Observed {
+            link_secret: Some(LinkSecret::Owned {
+                account_id: None,
+                expires_at: None,
+            }),
+            ..nothing_yet()
+        };
+        decide(&object(&json!({}), &status), &prepared).step
+    };
+    assert!(matches!(step(4), Some(Step::CreateLink { .. })));
+    assert!(matches!(step(5), Some(Step::BeginLink { attempt: 2, .. })));
+}
+
+#[test]
+fn an_auth_config_that_was_used_before_is_checked_again_when_a_link_is_made() {
+    let status = json!({"authConfigId": "ac_gone"});
+    let step = decide(&object(&json!({}), &status), &nothing_yet()).step;
+    assert!(matches!(step, Some(Step::BeginLink { auth_config_id, .. }) if auth_config_id == AUTH_CONFIG));
+}
+
+/// Found when the auth config of a connected object was named afterwards: it was refused, and nobody could take it back.
+#[test]
+fn naming_another_auth_config_leaves_the_connected_account_alone() {
+    let status = json!({"connectedAccountId": "ca_1", "identity": {"lastAttemptAt": "2026-01-01T00:01:39Z"}});
+    let named = object(&json!({"authConfigId": "ac_other"}), &status);
+    let plan = decide(&named, &found(account("ca_1", AccountStatus::Active, None)));
+    assert!(
+        matches!(plan.position, Position::At(Phase::Connected)),
+        "{plan:?}"
+    );
+}
+
+/// Found when a mail scanner had opened the link, and the Secret was gone: nobody had a link until it expired.
+#[test]
+fn a_link_that_is_lost_or_asked_for_is_replaced_also_after_it_was_opened() {
+    let status = json!({"connectedAccountId": "ca_1", "authConfigId": AUTH_CONFIG, "linkAttempts": 1,
+        "link": {"requestedAt": "2026-01-01T00:01:00Z", "secretName": "alice-link"}});
+    let pending = object(&json!({}), &status);
+    let opened = |secret| Observed {
+        link_secret: Some(secret),
+        ..found(account("ca_1", AccountStatus::Initiated, None))
+    };
+    let held = LinkSecret::Owned {
+        account_id: Some("ca_1".to_owned()),
+        expires_at: None,
+    };
+    let begins = |plan: Plan| matches!(plan.step, Some(Step::BeginLink { attempt: 2, .. }));
+    assert!(begins(decide(&pending, &opened(LinkSecret::Absent))));
+    assert!(!begins(decide(&pending, &opened(held.clone()))));
+    assert!(begins(decide(&requested(pending, "t"), &opened(held))));
+}
+
+/// Found as "nobody used the link" of people who had opened it and not finished in time.
+#[test]
+fn links_that_were_opened_and_not_finished_are_told_apart_from_unused_ones() {
+    let end = |opened: i64| {
+        let status = json!({"connectedAccountId": "ca_1", "linkRenewals": 3, "linksOpened": opened});
+        let expired = found(account("ca_1", AccountStatus::Expired, None));
+        decide(&object(&json!({}), &status), &expired).position
+    };
+    assert_eq!(end(0), Phase::LinkExpired.into());
+    assert_eq!(end(2), Phase::ConsentTimedOut { opened: 2 }.into());
+}
+
+#[test]
+fn a_link_that_moved_to_the_status_leaves_no_secret_behind() {
+    let status = json!({"linkAttempts": 2, "link": {"requestedAt": "2026-01-01T00:01:39Z"}});
+    let moved = object(&json!({"link": {"publish": "Status"}}), &status);
+    let left = Observed {
+        link_secret: Some(LinkSecret::Owned {
+            account_id: Some("ca_1".to_owned()),
+            expires_at: None,
+        }),
+        ..nothing_yet()
+    };
+    assert_eq!(decide(&moved, &left).step, Some(Step::DeletePreviousSecret));
 }

@@ -229,3 +229,114 @@ async fn those_who_wait_for_a_list_of_auth_configs_share_its_failure() {
     };
     assert_eq!(calls_of(20).await, calls_of(1).await);
 }
+
+/// Writes to the API server from the first reconcile until the identity is known.
+async fn writes_until_settled(publish: &str) -> Vec<String> {
+    let mut new = object(&json!({"link": {"publish": publish}}), &json!({}));
+    (new.metadata.finalizers, new.status) = (None, None);
+    let rig = Rig::new(&new).await;
+    rig.connected().await;
+    let calls = rig.api.calls();
+    let writes = calls.iter().filter(|call| call.method != "GET");
+    let writes: Vec<_> = writes
+        .map(|call| format!("{} {}", call.method, call.path))
+        .collect();
+    rig.api.clear_calls();
+    rig.reconcile().await.unwrap();
+    assert!(rig.api.calls().iter().all(|call| call.method == "GET"), "settled");
+    writes
+}
+
+/// Found as sixteen writes, more than half of them for events that told nobody anything.
+#[tokio::test]
+async fn a_connection_costs_few_writes() {
+    let in_status = writes_until_settled("Status").await;
+    assert!(in_status.len() <= 8, "{in_status:#?}");
+    let in_secret = writes_until_settled("Secret").await;
+    assert!(in_secret.len() <= 10, "{in_secret:#?}");
+}
+
+/// Found as a link that a new person waited for while the providers of others hung.
+#[tokio::test]
+async fn a_provider_that_hangs_holds_up_no_reconcile() {
+    let rig = Rig::new(&object(&json!({}), &json!({}))).await;
+    rig.reconcile().await.unwrap();
+    let hangs = Fault::Hang { before_commit: true };
+    rig.simulator
+        .inject(Rule::new(hangs).on("POST", "/tools/execute/*").for_ever());
+    rig.simulator.consent(&rig.account_id(), Some("alice")).unwrap();
+    rig.poll(&rig.account_id()).await;
+    rig.reconcile().await.unwrap();
+    assert_eq!(ready_reason(&rig), "Connected");
+}
+
+/// Found as a request for a new link that an outage had swallowed.
+#[tokio::test]
+async fn a_request_outlasts_an_outage() {
+    let rig = Rig::new(&object(&json!({}), &json!({}))).await;
+    let connected = rig.connected().await;
+    let first = rig.account_id();
+    rig.simulator.expire(&first).unwrap();
+    rig.poll(&first).await;
+    rig.reconcile().await.unwrap();
+    assert_eq!(ready_reason(&rig), "CredentialExpired");
+    let outage = Fault::Status {
+        status: 503,
+        body: None,
+        content_type: None,
+        commit: false,
+    };
+    rig.simulator
+        .inject(Rule::new(outage).on("GET", "/connected_accounts/*").for_ever());
+    rig.store(&requested(rig.stored(), "please"));
+    rig.reconcile().await.unwrap();
+    let status = rig.stored().status.unwrap();
+    assert_eq!(
+        (ready_reason(&rig).as_str(), status.last_handled_request_at),
+        ("ComposioUnavailable", None)
+    );
+    rig.simulator.clear_faults();
+    let mut due = rig.stored();
+    let retry = due.status.as_mut().unwrap().retry.as_mut().unwrap();
+    retry.next_attempt_at = connected.status.unwrap().connected_at;
+    rig.store(&due);
+    rig.reconcile().await.unwrap();
+    let status = rig.stored().status.unwrap();
+    assert_eq!(status.last_handled_request_at.as_deref(), Some("please"));
+    assert_ne!(rig.account_id(), first);
+}
+
+/// Found as an account that stayed in the project of an earlier key, and was announced as gone.
+#[tokio::test]
+async fn an_account_of_another_project_is_cleaned_up_with_its_own_key_or_named() {
+    for old_key_is_there in [true, false] {
+        let mut rig = Rig::new(&object(&json!({"apiKeySecretRef": {"name": "old"}}), &json!({}))).await;
+        rig.store_key("old", OTHER_KEY);
+        rig.store_key("new", KEY);
+        rig.reconcile().await.unwrap();
+        let id = rig.account_id();
+        let mut moved = rig.stored();
+        moved.spec.api_key_secret_ref.as_mut().unwrap().name =
+            if old_key_is_there { "new" } else { "old" }.to_owned();
+        rig.store(&moved);
+        if !old_key_is_there {
+            rig.replace_key("old", KEY);
+        }
+        rig.api.delete::<RedditConnection>("team", NAME);
+        rig.api.clear_calls();
+        rig.reconcile().await.unwrap();
+        assert!(rig.api.get::<RedditConnection>("team", NAME).is_none());
+        let is_left = rig
+            .simulator
+            .accounts()
+            .iter()
+            .any(|account| account.id == id && !account.deleted);
+        assert_eq!(is_left, !old_key_is_there);
+        let notes = rig.event_notes();
+        let named = notes
+            .iter()
+            .any(|note| note.contains(&id) && note.contains("delete it there"));
+        assert_eq!(named, !old_key_is_there, "{notes:?}");
+        assert!(!notes.iter().any(|note| note.contains("was gone")), "{notes:?}");
+    }
+}

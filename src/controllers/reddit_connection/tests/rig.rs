@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use composio_sim::{ApiKey, Config, SeedAuthConfig, Simulator};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -15,6 +17,8 @@ use crate::controllers::access::{Access, SharedWith};
 use crate::controllers::auth_configs::AuthConfigs;
 use crate::controllers::reddit_connection::RedditConnections;
 use crate::controllers::reddit_connection::fixtures::NAME;
+use crate::controllers::reddit_connection::look_ups::LookUps;
+use crate::controllers::reddit_connection::observed::Proofs;
 use crate::runtime::reconcile::{Error, reconcile};
 use crate::runtime::testing::{self, ApiServer, Call, Intercept, failure};
 use crate::runtime::wake_ups::ObjectKey;
@@ -53,16 +57,12 @@ impl Rig {
         let poller = PollerOptions::default();
         let connections = Connections::new(options, poller, Arc::new(NoObserver), Arc::new(|_| {}));
         let connections = Arc::new(connections.unwrap());
-        let access = Access::new(
-            api.client(),
-            Arc::clone(&connections),
-            Some(SecretString::from(KEY)),
-            SharedWith::All,
-        );
         let controller = RedditConnections {
-            access: Arc::new(access),
+            access: access(&api, &connections),
             auth_configs: AuthConfigs::default(),
             toolkit_version: "latest".to_owned(),
+            look_ups: LookUps::default(),
+            proofs: Proofs::default(),
         };
         api.create(object);
         Self {
@@ -127,7 +127,7 @@ impl Rig {
     }
 
     /// The poller learns at once how the account is, as its next poll would show.
-    async fn poll(&self, id: &str) {
+    pub async fn poll(&self, id: &str) {
         let connection = self.connection(KEY);
         let account: Account = connection
             .client
@@ -166,8 +166,6 @@ impl Rig {
 
     /// Puts an API key into the Secret that objects name.
     pub fn store_key(&self, name: &str, key: &str) {
-        use k8s_openapi::ByteString;
-        use k8s_openapi::api::core::v1::Secret;
         let secret = json!({
             "metadata": { "name": name, "namespace": "team" },
             "data": { "apiKey": ByteString(key.into()) },
@@ -175,4 +173,28 @@ impl Rig {
         self.api
             .create::<Secret>(&serde_json::from_value(secret).unwrap());
     }
+
+    /// Puts another API key into that Secret; the one that was read a moment ago is forgotten.
+    pub fn replace_key(&mut self, name: &str, key: &str) {
+        let data = json!({ "apiKey": ByteString(key.into()) });
+        self.api
+            .edit::<Secret>("team", name, |secret| secret["data"] = data);
+        self.controller.access = access(&self.api, &self.connections);
+    }
+
+    /// What people were told.
+    pub fn event_notes(&self) -> Vec<String> {
+        let calls = self.api.calls();
+        let events = calls.iter().filter(|call| call.path.ends_with("/events"));
+        events.map(|call| call.body["note"].to_string()).collect()
+    }
+}
+
+fn access(api: &ApiServer, connections: &Arc<Connections<ObjectKey>>) -> Arc<Access> {
+    Arc::new(Access::new(
+        api.client(),
+        Arc::clone(connections),
+        Some(SecretString::from(KEY)),
+        SharedWith::All,
+    ))
 }
