@@ -19,6 +19,7 @@ use crate::controllers::schema_cache::{SchemaCaches, SyncStates};
 use crate::runtime::crds::{Crd, wait_for_crds};
 use crate::runtime::events::Publisher;
 use crate::runtime::lease::{self, Leadership, LeaseConfig};
+use crate::runtime::slots::Slots;
 use crate::runtime::wake_ups::WakeUps;
 use crate::runtime::watch::{Namespaces, run as run_controller};
 use crate::runtime::{Clock, Context, Controller};
@@ -119,6 +120,7 @@ async fn work(
         metrics: metrics.clone(),
         leadership: leadership.clone(),
         wake_ups,
+        slots: Slots::new(settings.concurrency),
         reconcile_timeout: settings.reconcile_timeout,
         clock: Clock::system(),
     });
@@ -196,7 +198,6 @@ async fn serve<C: Controller>(
         Arc::new(controller),
         Arc::clone(cx),
         &namespaces,
-        settings.concurrency,
         readiness,
         shutdown.clone(),
     )

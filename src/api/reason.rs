@@ -35,6 +35,8 @@ pub enum Reason {
     RequestRefused,
     /// Too many requests; nothing is sent before the limit allows it.
     RateLimited,
+    /// The operator's own share of the rate limit is used up: it goes on in its turn. Nothing was refused.
+    WaitingForTurn,
     /// Composio does not answer, or answers with an error of its own.
     ComposioUnavailable,
     /// Composio's response cannot be understood.
@@ -62,6 +64,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether nothing is wrong: work only waits for its turn.
+    pub fn is_progress(self) -> bool {
+        self == Self::WaitingForTurn
+    }
+
     /// The `PascalCase` word.
     pub fn as_str(self) -> &'static str {
         self.into()

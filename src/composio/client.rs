@@ -14,7 +14,7 @@ use super::list::{List, Listing, PAGE_SIZE, read};
 use super::model::{
     Account, AccountQuery, AccountStatus, AuthConfig, Deletion, ExecuteRequest, Link, LinkRequest, ToolResult,
 };
-use super::transport::{Call, Failure, Transport};
+use super::transport::{Call, EXECUTE_TOOL, Failure, Transport};
 use super::{ClientOptions, Error, wire};
 
 /// Longest error text of a tool that is kept, in characters: callers search it for words.
@@ -98,9 +98,10 @@ impl Client {
         self.0.unauthorized_since()
     }
 
-    /// Forgets the 401, so that callers try the key again.
-    pub(crate) fn clear_unauthorized(&self) {
+    /// Forgets the 401 and any refusal of the rate limiter, so that callers try the key again.
+    pub(crate) fn try_again(&self) {
         self.0.set_unauthorized(None);
+        self.0.budget.reopen();
     }
 
     /// All auth configs of one toolkit, the disabled ones included.
@@ -303,7 +304,7 @@ impl Client {
 
     /// Makes an account and the link with which its user completes it. Never repeated: after an error that leaves open
     /// whether the request had its effect, the account may exist and can be found by its alias.
-    pub(crate) async fn create_link(&self, request: &LinkRequest) -> Result<Link, Error> {
+    pub(crate) async fn create_link(&self, priority: Priority, request: &LinkRequest) -> Result<Link, Error> {
         let mut body = json!({
             "auth_config_id": request.auth_config_id,
             "user_id": request.user_id,
@@ -313,13 +314,7 @@ impl Client {
             body["callback_url"] = callback_url.as_str().into();
         }
         let path = ["connected_accounts", "link"];
-        let mut call = self.request(
-            "create_link",
-            Priority::Interactive,
-            Method::POST,
-            &path,
-            Some(&body),
-        )?;
+        let mut call = self.request("create_link", priority, Method::POST, &path, Some(&body))?;
         call.repeatable = false;
         match self.0.call(&call, wire::link).await {
             Ok(link) => Ok(link),
@@ -397,7 +392,7 @@ impl Client {
             "version": request.version,
         });
         let path = ["tools", "execute", tool];
-        let mut call = self.request("execute_tool", priority, Method::POST, &path, Some(&body))?;
+        let mut call = self.request(EXECUTE_TOOL, priority, Method::POST, &path, Some(&body))?;
         call.repeatable = false;
         let mut result = self.0.call(&call, wire::tool_result).await?;
         result.error = result.error.map(|error| self.0.clean(&error, TOOL_ERROR_LIMIT));

@@ -19,6 +19,10 @@ use crate::digest::sha256_hex;
 /// A connection that nobody has asked for in this time, and through which nobody follows an account, is dropped.
 const IDLE: Duration = Duration::from_mins(10);
 
+/// In this time a refused key is tried again so many times at most, however many people ask.
+const ASKED: Duration = Duration::from_mins(1);
+const MOST_ASKED: u32 = 6;
+
 /// How often idle connections are searched for.
 const SWEEP: Duration = Duration::from_mins(1);
 
@@ -32,6 +36,7 @@ pub struct Connection<O: Clone + Eq + Hash> {
     /// Accounts that are followed with this key.
     pub(crate) accounts: AccountPoller<O>,
     fingerprint: String,
+    asked: Mutex<Asked>,
 }
 
 impl<O: Clone + Eq + Hash> fmt::Debug for Connection<O> {
@@ -53,11 +58,30 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> Connection<O> {
         self.client.unauthorized_since().is_some()
     }
 
-    /// Tries the key again before the five minutes are over.
-    pub(crate) fn clear_unauthorized(&self) {
-        self.client.clear_unauthorized();
-        self.accounts.retry_now();
+    /// Tries again at once what the key was refused, because a person asks for it. What one of those who share the key asks
+    /// for is not at the expense of the others: that is done a few times a minute, and their accounts are read again once.
+    pub(crate) fn try_again(&self) {
+        let now = Instant::now();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.since.is_none_or(|since| now.duration_since(since) >= ASKED) {
+            *asked = Asked {
+                since: Some(now),
+                times: 0,
+            };
+            self.accounts.retry_now();
+        }
+        asked.times += 1;
+        if asked.times <= MOST_ASKED {
+            self.client.try_again();
+        }
     }
+}
+
+/// Requests of people to try again, in one minute.
+#[derive(Debug, Default)]
+struct Asked {
+    since: Option<Instant>,
+    times: u32,
 }
 
 /// The connections of all keys in use.
@@ -141,6 +165,7 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> Connections<O> {
             client,
             accounts,
             fingerprint: hash[..FINGERPRINT].to_owned(),
+            asked: Mutex::default(),
         });
         let entry = Entry {
             connection: Arc::clone(&connection),

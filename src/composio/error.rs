@@ -21,6 +21,15 @@ pub enum Error {
         /// How long the remote side asks to wait.
         retry_after: Option<Duration>,
     },
+    /// Something between the operator and Composio refused the request: the answer is not in Composio's words. It says nothing
+    /// about the key, or about what the request was about.
+    #[error("something in front of Composio, such as a proxy or a firewall, answered {status}: {message}")]
+    Gateway {
+        /// HTTP status code.
+        status: u16,
+        /// What can be read of the answer, at most 200 characters.
+        message: String,
+    },
     /// The request was sent and no complete answer arrived in time.
     #[error("Composio did not answer in time")]
     Timeout,
@@ -106,7 +115,11 @@ impl Error {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Http { status, .. } => *status == 408 || *status >= 500,
-            Self::Timeout | Self::Connect { .. } | Self::Transport { .. } | Self::Decode { .. } => true,
+            Self::Gateway { .. }
+            | Self::Timeout
+            | Self::Connect { .. }
+            | Self::Transport { .. }
+            | Self::Decode { .. } => true,
             Self::BudgetExhausted { .. }
             | Self::InvalidKeyFormat
             | Self::InvalidOptions { .. }
@@ -162,6 +175,7 @@ impl Error {
                 400..=499 => "client_error",
                 _ => "refused",
             },
+            Self::Gateway { .. } => "gateway",
             Self::Timeout => "timeout",
             Self::Connect { .. } => "connect",
             Self::Transport { .. } => "transport",
@@ -194,6 +208,10 @@ mod tests {
         let transport = Error::Transport {
             message: String::new(),
         };
+        let gateway = Error::Gateway {
+            status: 403,
+            message: String::new(),
+        };
         let connect = Error::Connect {
             message: String::new(),
         };
@@ -223,6 +241,7 @@ mod tests {
             (http(429), false, false, true, "rate_limited"),
             (http(500), true, true, false, "server_error"),
             (http(503), true, true, false, "server_error"),
+            (gateway, true, false, false, "gateway"),
             (Error::Timeout, true, true, false, "timeout"),
             (transport, true, true, false, "transport"),
             (connect, true, false, false, "connect"),

@@ -19,8 +19,10 @@ use crate::redact::remote_text;
 
 /// Bodies are kept in memory whole; the largest legitimate ones, pages of tool schemas, stay far below.
 const LARGEST_BODY: u64 = 64 * 1024 * 1024;
-/// Longest `Retry-After` that is respected.
-const LONGEST_WAIT: Duration = Duration::from_hours(24);
+/// Longest `Retry-After` that is respected. Some servers send a date there as seconds since 1970.
+const LONGEST_WAIT: Duration = Duration::from_mins(15);
+/// The operation of running a tool.
+pub(super) const EXECUTE_TOOL: &str = "execute_tool";
 /// How long a 401 counts.
 const UNAUTHORIZED_FOR: Duration = Duration::from_mins(5);
 
@@ -244,10 +246,13 @@ impl Transport {
             .await
             .map_err(|error| self.network_failure(error))?;
         let status = response.status();
-        self.learn(permit, response.headers());
+        let rate = self.learn(permit, response.headers());
         let retry_after = retry_after(response.headers(), Timestamp::now());
         if status == StatusCode::TOO_MANY_REQUESTS {
-            self.budget.refused(retry_after);
+            // Tools have limits of their own, which say nothing about other calls. The limit of all calls is at zero.
+            let is_of_tools = call.operation == EXECUTE_TOOL && rate.remaining != Some(0);
+            let class = is_of_tools.then_some(call.priority);
+            self.budget.refused(retry_after, class);
         }
         let request_id = response
             .headers()
@@ -268,15 +273,15 @@ impl Transport {
     }
 
     /// Reports what the headers say about the limit to the budget and the observer.
-    fn learn(&self, permit: &Permit, headers: &HeaderMap) {
+    fn learn(&self, permit: &Permit, headers: &HeaderMap) -> RateHeaders {
         let rate = RateHeaders::read(headers);
-        if rate == RateHeaders::default() {
-            return;
+        if rate != RateHeaders::default() {
+            self.budget.observe(permit, rate);
         }
-        self.budget.observe(permit, rate);
         if let (Some(limit), Some(remaining)) = (rate.limit, rate.remaining) {
             self.observer.budget(limit, remaining);
         }
+        rate
     }
 
     async fn body(&self, response: &mut Response) -> Result<Vec<u8>, Failure> {
@@ -321,6 +326,15 @@ impl Transport {
             message
         };
         let label = |text: Option<String>| text.map(|text| self.clean(&text, 80));
+        if !error_body.from_composio && is_refusal(status) {
+            return Failure::new(
+                Error::Gateway {
+                    status: status.as_u16(),
+                    message,
+                },
+                false,
+            );
+        }
         let error = Error::Http {
             status: status.as_u16(),
             code: label(error_body.code),
@@ -367,6 +381,16 @@ impl Transport {
     }
 }
 
+/// Whether a status refuses the request itself, so that it matters who says so.
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_redirection()
+        || (status.is_client_error()
+            && !matches!(
+                status,
+                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+            ))
+}
+
 /// `Retry-After` in seconds or as an HTTP date.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -392,7 +416,9 @@ mod tests {
             ("Sat, 21 Nov 2026 10:00:30 GMT", Some(30)),
             ("Sat, 21 Nov 2026 09:00:00 GMT", Some(0)),
             ("99999999999999999999", None),
-            ("18446744073709551615", Some(24 * 3600)),
+            ("18446744073709551615", Some(900)),
+            ("1771404540", Some(900)),
+            ("4294967296", Some(900)),
             ("soon", None),
             ("-1", None),
         ];

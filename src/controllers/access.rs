@@ -58,7 +58,7 @@ impl Access {
         })?;
         let request = view.pending_request();
         if request.is_some_and(|token| self.requests.is_new(view.uid, token)) {
-            connection.clear_unauthorized();
+            connection.try_again();
         }
         if connection.is_unauthorized() {
             return Err(Failure::stalled(
@@ -278,13 +278,14 @@ pub fn composio_failure(error: &composio::Error, refused: Reason) -> Failure {
             format!("the API key lacks the scope for this; use a key that has it. {message}"),
         );
     }
+    // The number of seconds is left out of the messages: it would change with every reconcile.
+    if error.is_rate_limited() {
+        let message = "Composio refuses more requests with the API key for now";
+        return Failure::waiting(Reason::RateLimited, message, error.retry_after());
+    }
     if error.is_throttled() {
-        // The number of seconds is left out of the message: it would change with every reconcile.
-        return Failure::waiting(
-            Reason::RateLimited,
-            "the request budget of the API key is used up; continues when the limit allows it",
-            error.retry_after(),
-        );
+        let message = "waits for its turn: the API key's share of the rate limit is used up for now";
+        return Failure::waiting(Reason::WaitingForTurn, message, error.retry_after());
     }
     match error {
         composio::Error::Decode { .. } => Failure::transient(Reason::InvalidResponse, message),

@@ -64,7 +64,7 @@ impl Reason {
             | Self::ConfigMapConflict => (true, Some(MAX_BACKOFF), Scope::Object),
             Self::RequestRefused => (true, None, Scope::Object),
             Self::ToolkitNotFound => (true, None, Scope::Part),
-            Self::RateLimited => (false, None, Scope::ApiKey),
+            Self::RateLimited | Self::WaitingForTurn => (false, None, Scope::ApiKey),
             _ => (false, None, Scope::Object),
         };
         Policy {

@@ -19,6 +19,8 @@ pub mod plan;
 pub mod reconcile;
 mod requeue;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
+pub mod slots;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 pub mod status;
 pub mod summary;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
@@ -48,6 +50,7 @@ use self::events::{Announcement, Publisher};
 use self::failure::Failure;
 use self::lease::Leadership;
 use self::plan::{Plan, Position};
+use self::slots::Slots;
 use self::summary::{Change, SummaryOf};
 use self::view::View;
 use self::wake_ups::{ObjectKey, WakeUps};
@@ -68,6 +71,8 @@ pub struct Context {
     pub leadership: Leadership,
     /// Brings objects to a reconcile from outside the watches.
     pub wake_ups: WakeUps,
+    /// How many reconciles work at the same time.
+    pub slots: Slots,
     /// Longest time of one reconcile.
     pub reconcile_timeout: Duration,
     /// The time that decisions are made with.

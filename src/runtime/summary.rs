@@ -124,6 +124,14 @@ impl<S> Summary<S> {
         }
     }
 
+    /// The same with the time of the next try in the message.
+    fn until(mut self, next_attempt_at: Option<Timestamp>) -> Self {
+        if let Some(at) = next_attempt_at {
+            self.message = format!("{}; tried again at {at}", self.message);
+        }
+        self
+    }
+
     /// The same with a state.
     #[must_use]
     pub fn with_state(self, state: S) -> Self {
@@ -162,11 +170,7 @@ impl<C: Controller> Change<'_, C> {
     /// What to tell if value or reason of Ready changed. That work goes on is no news.
     pub fn transition(&self) -> Option<Announcement> {
         let summary = self.summary?;
-        let failed = match self.turn.position {
-            Position::Failed(_) => true,
-            Position::At(phase) => phase.failure().is_some(),
-            Position::Unchanged => false,
-        };
+        let failed = failure_of(self.turn).is_some_and(|failure| !failure.reason.is_progress());
         let goes_on = summary.progress == Progress::Reconciling && !failed;
         if goes_on || ready(self.old) == ready(self.new) {
             return None;
@@ -178,6 +182,14 @@ impl<C: Controller> Change<'_, C> {
             note: summary.message.clone(),
         })
     }
+}
+
+/// When what waits for something else is tried again.
+fn retry_at<C: Controller>(turn: &Turn<'_, C>, retry: Option<&RetryStatus>) -> Option<Timestamp> {
+    let waits = failure_of(turn)
+        .is_some_and(|failure| failure.class == Class::Waiting && failure.retry_after.is_some());
+    let next = retry?.next_attempt_at.as_ref()?;
+    waits.then_some(next.0)
 }
 
 fn ready<T: StatusFields>(status: &T) -> Option<(&str, &str)> {
@@ -209,8 +221,9 @@ pub(crate) fn next_status<C: Controller>(turn: &Turn<'_, C>) -> (StatusOf<C::Obj
     if let Some(token) = turn.view.pending_request().filter(|_| answers_request(turn)) {
         *fields.last_handled_request_at = Some(token.to_owned());
     }
+    let next_attempt_at = retry_at(turn, status.fields().retry);
     let summary = match turn.position {
-        Position::Failed(_) => C::summary(turn, &status),
+        Position::Failed(_) => C::summary(turn, &status).map(|summary| summary.until(next_attempt_at)),
         _ if turn.view.deleting => Some(Summary::deleting()),
         Position::At(_) if still_failing => {
             if let Some(summary) = C::summary(turn, &status) {

@@ -97,8 +97,11 @@ impl<C: Controller> Supervisor<C> {
         };
         let (controller, cx) = (Arc::clone(&self.controller), Arc::clone(&self.cx));
         let limit = cx.reconcile_timeout;
+        let slots = cx.slots.clone();
         let task = async move {
-            tokio::time::timeout(limit, reconcile(&*controller, &cx, object))
+            let work = tokio::time::timeout(limit, reconcile(&*controller, &cx, object));
+            slots
+                .work(work)
                 .await
                 .map_err(|_elapsed| EarlyEnd::TimedOut(limit))?
                 .map_err(EarlyEnd::Error)

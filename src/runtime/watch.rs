@@ -75,13 +75,15 @@ where
     }
 }
 
-/// Runs a controller until `shutdown` turns true; reconciles under way are finished first. `concurrency` is the number of
-/// objects of each watch that are reconciled at the same time.
+/// Most reconciles of each watch that are under way at the same time, those included that wait for something remote or for
+/// a slot.
+const UNDER_WAY: u16 = 512;
+
+/// Runs a controller until `shutdown` turns true; reconciles under way are finished first.
 pub async fn run<C: Controller>(
     controller: Arc<C>,
     cx: Arc<Context>,
     namespaces: &Namespaces,
-    concurrency: u16,
     readiness: &Readiness,
     shutdown: watch::Receiver<bool>,
 ) {
@@ -120,7 +122,7 @@ pub async fn run<C: Controller>(
             Arc::clone(&supervisor),
             store,
             requests,
-            Config::default().concurrency(concurrency),
+            Config::default().concurrency(UNDER_WAY),
         )
         .for_each(|result| {
             report::<C>(result.map(drop));

@@ -217,7 +217,7 @@ impl<O: Clone + Eq + Hash> Follows<O> {
         let open = |class| {
             let places = match class {
                 Priority::Interactive => most,
-                Priority::Pending | Priority::Identity => (most - 1).max(1),
+                Priority::Pending | Priority::Renewal | Priority::Identity => (most - 1).max(1),
                 Priority::Background => (most / 2).max(1),
             };
             in_flight < places

@@ -10,6 +10,7 @@ use strum::VariantArray;
 use tokio::time::Instant;
 
 use crate::composio::Priority;
+use crate::composio::budget::CLASSES;
 
 /// Id of an account, shared by all who mention it.
 pub(super) type Id = Arc<str>;
@@ -51,7 +52,7 @@ pub(super) enum Next {
 /// Everything that waits, by priority and time.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    classes: [BTreeSet<Slot>; 4],
+    classes: [BTreeSet<Slot>; CLASSES],
 }
 
 impl Schedule {
@@ -122,7 +123,7 @@ fn later_than(now: Instant) -> Slot {
 
 /// The slots of all priorities in order of time.
 struct Soonest<'a> {
-    classes: [Peekable<btree_set::Range<'a, Slot>>; 4],
+    classes: [Peekable<btree_set::Range<'a, Slot>>; CLASSES],
 }
 
 impl<'a> Iterator for Soonest<'a> {

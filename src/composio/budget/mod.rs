@@ -23,11 +23,16 @@ pub enum Priority {
     Interactive,
     /// The status of an account whose link is open.
     Pending,
+    /// A link in the place of one that nobody used.
+    Renewal,
     /// The question whom a connected account belongs to.
     Identity,
     /// Refresh of what is not expected to change.
     Background,
 }
+
+/// How many priorities there are.
+pub(super) const CLASSES: usize = Priority::VARIANTS.len();
 
 /// Settings of a budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +97,7 @@ struct Shared {
 
 struct State {
     pacer: Pacer,
-    /// Everyone who waits, in the order of service. Only the first may take a permit; it wakes the next.
+    /// Everyone who waits. Only the first of a priority may take a permit; it wakes the next.
     waiting: BTreeMap<(Priority, u64), Arc<Notify>>,
     next_ticket: u64,
 }
@@ -119,7 +124,7 @@ impl Budget {
         }))
     }
 
-    /// Waits for this call's turn: the most urgent priority first, in order of arrival within a priority.
+    /// Waits for this call's turn: in order of arrival within a priority. Each priority has a share of the limit.
     ///
     /// # Errors
     /// [`Error::BudgetExhausted`] when the turn would not come within the patience for this priority. It is returned as
@@ -127,7 +132,7 @@ impl Budget {
     pub(crate) async fn acquire(&self, priority: Priority) -> Result<Permit, Error> {
         let patience = match priority {
             Priority::Interactive => self.0.options.interactive_patience,
-            Priority::Pending | Priority::Identity | Priority::Background => self.0.options.patience,
+            _ => self.0.options.patience,
         };
         let deadline = Instant::now() + patience;
         let ticket = Ticket::enter(&self.0, priority);
@@ -135,7 +140,8 @@ impl Budget {
             let turn = {
                 let mut state = self.0.lock();
                 let now = self.0.now();
-                let ahead = state.waiting.range(..ticket.key).count();
+                // Classes do not wait for each other: each has a share of its own.
+                let ahead = state.waiting.range((priority, 0)..ticket.key).count();
                 let own = state.pacer.earliest(now, priority);
                 if ahead == 0 && own <= now {
                     return Ok(Permit {
@@ -144,13 +150,13 @@ impl Budget {
                 }
                 let queue = state
                     .pacer
-                    .interval()
+                    .interval(priority)
                     .saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX));
                 let expected = self.0.instant(own.max(now) + queue);
                 if expected > deadline || Instant::now() >= deadline {
                     let retry_after = expected
                         .saturating_duration_since(Instant::now())
-                        .max(state.pacer.interval());
+                        .max(state.pacer.interval(priority));
                     return Err(Error::BudgetExhausted { retry_after });
                 }
                 (ahead == 0).then(|| self.0.instant(own))
@@ -174,11 +180,20 @@ impl Budget {
         state.wake_first();
     }
 
-    /// Composio refused a call with 429: no call is sent before that time has passed, whatever its priority.
-    pub(crate) fn refused(&self, retry_after: Option<Duration>) {
+    /// Composio refused a call with 429: no call is sent before that time has passed, whatever its priority; or none of
+    /// one priority, if that has met a limit of its own.
+    pub(crate) fn refused(&self, retry_after: Option<Duration>, class: Option<Priority>) {
         let mut state = self.0.lock();
         let now = self.0.now();
-        state.pacer.refuse(now, retry_after);
+        state.pacer.refuse(now, retry_after, class);
+        state.wake_first();
+    }
+
+    /// Forgets refusals: somebody asks to try at once.
+    pub(crate) fn reopen(&self) {
+        let mut state = self.0.lock();
+        let now = self.0.now();
+        state.pacer.reopen(now);
         state.wake_first();
     }
 
@@ -212,9 +227,13 @@ impl Shared {
 }
 
 impl State {
+    /// Wakes the first of each priority.
     fn wake_first(&self) {
-        if let Some((_, first)) = self.waiting.first_key_value() {
-            first.notify_one();
+        for &priority in Priority::VARIANTS {
+            let mut waiting = self.waiting.range((priority, 0)..=(priority, u64::MAX));
+            if let Some((_, first)) = waiting.next() {
+                first.notify_one();
+            }
         }
     }
 }
@@ -300,26 +319,30 @@ mod tests {
         }
     }
 
+    /// Found as polls that waited behind the links of a thousand people.
     #[tokio::test(start_paused = true)]
-    async fn the_most_urgent_call_goes_first_and_equals_go_in_order() {
+    async fn those_of_a_priority_go_in_order_and_the_others_do_not_wait_for_them() {
         let budget = small(2000);
-        exhaust(&budget).await;
+        let permit = budget.acquire(Priority::Interactive).await.unwrap();
+        let untouched = RateHeaders {
+            remaining: Some(1999),
+            ..RateHeaders::default()
+        };
+        budget.observe(&permit, untouched);
+        for _ in 1..1152 {
+            let _permit = budget.acquire(Priority::Interactive).await.unwrap();
+        }
+        // Their turn comes within their patience.
+        tokio::time::advance(Duration::from_secs(50)).await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut calls = tokio::task::JoinSet::new();
-        let asked = [
-            ("background", Priority::Background),
-            ("pending 1", Priority::Pending),
-            ("identity", Priority::Identity),
-            ("pending 2", Priority::Pending),
-            ("interactive", Priority::Interactive),
-        ];
-        for (name, priority) in asked {
-            let (budget, order) = (budget.clone(), Arc::clone(&order));
+        for name in ["first", "second", "third"] {
+            let order = Arc::clone(&order);
             let waiting = budget.snapshot().waiting;
             calls.spawn({
                 let budget = budget.clone();
                 async move {
-                    let _permit = budget.acquire(priority).await.unwrap();
+                    let _permit = budget.acquire(Priority::Interactive).await.unwrap();
                     order.lock().unwrap().push(name);
                 }
             });
@@ -327,17 +350,24 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         }
+        for priority in [
+            Priority::Pending,
+            Priority::Renewal,
+            Priority::Identity,
+            Priority::Background,
+        ] {
+            let asked = Instant::now();
+            let _permit = budget.acquire(priority).await.unwrap();
+            assert_eq!(Instant::now(), asked, "{priority:?}");
+        }
         calls.join_all().await;
-        assert_eq!(
-            *order.lock().unwrap(),
-            ["interactive", "pending 1", "pending 2", "identity", "background"]
-        );
+        assert_eq!(*order.lock().unwrap(), ["first", "second", "third"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_stops_everyone_and_says_until_when() {
         let budget = small(2000);
-        budget.refused(Some(Duration::from_secs(40)));
+        budget.refused(Some(Duration::from_secs(40)), None);
         let asked = Instant::now();
         assert_eq!(
             budget.snapshot().not_before,
@@ -352,7 +382,7 @@ mod tests {
         }
         assert_eq!(Instant::now(), asked, "nobody waits for what cannot come");
         assert_eq!(budget.snapshot().waiting, 0);
-        budget.refused(Some(Duration::from_secs(45)));
+        budget.refused(Some(Duration::from_secs(45)), None);
         tokio::time::advance(Duration::from_secs(45)).await;
         assert_eq!(budget.snapshot().not_before, None);
         let _permit = budget.acquire(Priority::Background).await.unwrap();
@@ -361,7 +391,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_human_waits_longer_than_a_refresh() {
         let budget = small(2000);
-        budget.refused(Some(Duration::from_secs(12)));
+        budget.refused(Some(Duration::from_secs(12)), None);
         let started = Instant::now();
         assert!(matches!(
             budget.acquire(Priority::Pending).await,

@@ -1,19 +1,24 @@
 //! Computes when the next call may be sent: arithmetic over a state and the time, without clocks or locks.
 //!
-//! Composio counts the requests of an organization in fixed windows whose phase is not published. Two rules together keep
-//! us below the limit:
+//! Composio counts the requests of an organization in fixed windows whose phase is not published. These rules together keep
+//! us below the limit, and no class of calls from its share:
 //!
-//! - Our own calls follow a token bucket (in its form without a timer, GCRA) whose size plus refill per window stays
-//!   below the limit. Then *every* span of one window's length holds fewer calls than the limit, whatever its phase.
+//! - Our own calls of the last window are counted one by one. *Every* span of one window's length then holds fewer calls
+//!   than the limit, whatever its phase, and a burst may use what the window still holds.
+//! - Each class of calls has a share that no other class uses; what nobody's share covers goes to whoever comes first.
+//! - Only calls for which a person waits go out in bursts. Those of the other classes are spread evenly over the window.
 //! - What the `Remaining` header says is counted down with every call of ours. When it shows that somebody else spends
 //!   from the same limit, what remains is spread over the time until the window must have ended.
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Priority;
+use strum::VariantArray;
+
+use super::{CLASSES, Priority};
 
 /// Time since the budget was made.
 pub(super) type At = Duration;
@@ -24,23 +29,37 @@ const RESERVE: u64 = 4;
 /// The part of [`RESERVE`] that no call may touch by the server's own count; the rest is slack for a window that began
 /// a little earlier than the answer that showed it.
 const FLOOR: u64 = 2;
-/// Share of the usable limit, in percent, that may go out at once.
+/// How long after a call was sent the server may count it.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+/// Share of the usable limit, in percent, that the calls of a class that is spread evenly may be ahead.
 const BURST: u64 = 10;
 /// Calls that may go out at once before the first answer or after a refusal: a process that was just restarted does not
 /// know how much of the window the process before it has used. The first count of the server shows it.
 const COLD_START: u64 = 10;
+/// Share of the limit, in percent, that somebody else must have used before what remains is spread.
+const OTHERS: u64 = 5;
 /// Waiting time after a 429 that does not name one.
 const DEFAULT_REFUSAL: Duration = Duration::from_secs(10);
 /// Longest waiting time that is respected: a mistake of the server must not stop all calls for a day.
 const LONGEST_REFUSAL: Duration = Duration::from_mins(15);
 
 impl Priority {
-    /// Share of the limit, in percent, that calls of this priority leave to more urgent ones.
+    /// Share of the usable limit, in percent, that no other class uses.
+    fn guaranteed_percent(self) -> u64 {
+        match self {
+            Self::Interactive => 30,
+            Self::Pending => 25,
+            Self::Renewal | Self::Identity | Self::Background => 5,
+        }
+    }
+
+    /// Share of the limit, in percent, that calls of this priority leave to more urgent ones while somebody else spends from
+    /// the same limit.
     fn reserved_percent(self) -> u64 {
         match self {
             Self::Interactive => 0,
             Self::Pending => 5,
-            Self::Identity => 10,
+            Self::Renewal | Self::Identity => 10,
             Self::Background => 25,
         }
     }
@@ -83,38 +102,61 @@ struct View {
     ends_by: At,
 }
 
+/// The calls of one class.
+#[derive(Clone, Copy, Debug, Default)]
+struct Class {
+    /// Calls in the last window.
+    used: u64,
+    /// When the class is as far as an even spread: its theoretical arrival time.
+    even_at: At,
+    /// No call of the class may be sent before.
+    closed_until: At,
+    /// Last call of this class or a less urgent one.
+    last: Option<At>,
+}
+
 /// State of one budget.
 #[derive(Clone, Debug)]
 pub(super) struct Pacer {
     limit: u64,
     window: Duration,
-    /// Theoretical arrival time: the bucket is full again then.
-    full_at: At,
+    /// The calls of the last window, oldest first.
+    log: VecDeque<(At, Priority)>,
+    classes: [Class; CLASSES],
     /// No call may be sent before.
     closed_until: At,
-    /// Last call of this priority or a less urgent one, by priority.
-    last: [Option<At>; 4],
     /// Calls sent so far.
     sent: u64,
-    /// Neither a count nor a refusal has arrived from the server yet.
-    before_first_answer: bool,
+    /// Nothing is known of what a process before this one has used, or why Composio has refused.
+    cold: Option<Cold>,
     view: Option<View>,
+}
+
+/// Since when nothing is known, and the calls sent since.
+#[derive(Clone, Copy, Debug)]
+struct Cold {
+    since: At,
+    sent: u64,
+    /// The next count of the server tells enough.
+    until_first_count: bool,
 }
 
 impl Pacer {
     pub(super) fn new(limit: u64, window: Duration) -> Self {
-        let mut pacer = Self {
+        Self {
             limit: limit.max(1),
             window: window.max(Duration::from_secs(1)),
-            full_at: At::ZERO,
+            log: VecDeque::new(),
+            classes: [Class::default(); CLASSES],
             closed_until: At::ZERO,
-            last: [None; 4],
             sent: 0,
-            before_first_answer: true,
+            cold: Some(Cold {
+                since: At::ZERO,
+                sent: 0,
+                until_first_count: true,
+            }),
             view: None,
-        };
-        pacer.start_cold(At::ZERO);
-        pacer
+        }
     }
 
     pub(super) fn limit(&self) -> u64 {
@@ -139,30 +181,90 @@ impl Pacer {
         (self.closed_until > now).then_some(self.closed_until)
     }
 
-    /// Time between two calls at the sustained rate.
-    pub(super) fn interval(&self) -> Duration {
+    /// Time between two calls of a class if they are spread evenly over what the other classes leave to it.
+    pub(super) fn interval(&self, class: Priority) -> Duration {
+        let others: u64 = self.log.len() as u64 - self.classes[class.index()].used;
+        let left = self.usable().saturating_sub(others).min(self.most(class));
+        let calls = left.max(self.guaranteed(class)).max(1);
         // Rounded up: a nanosecond less would let one call too many into a long window.
-        let nanos = self.window.as_nanos().div_ceil(u128::from(self.rate()));
+        let nanos = self.window.as_nanos().div_ceil(u128::from(calls));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// Earliest time for one call of this priority; the past or `now` means that it may be sent.
-    pub(super) fn earliest(&self, now: At, class: Priority) -> At {
-        let tokens = times(self.interval(), self.tokens(class));
-        let by_bucket = (self.full_at + self.interval()).saturating_sub(tokens);
-        by_bucket.max(self.closed_until).max(self.by_server(now, class))
+    pub(super) fn earliest(&mut self, now: At, class: Priority) -> At {
+        self.forget_old(now);
+        self.closed_until
+            .max(self.classes[class.index()].closed_until)
+            .max(self.by_count(class))
+            .max(self.by_spread(class))
+            .max(self.by_start(now))
+            .max(self.by_server(now, class))
     }
 
-    /// Calls that may be sent at once with this priority: the bucket without the share of more urgent calls.
-    fn tokens(&self, class: Priority) -> u64 {
-        let burst = self.burst();
-        // The share is taken of what may be sent now; the first answer tells how much more that is.
-        let shared = if self.before_first_answer && self.sent < COLD_START {
-            burst.min(COLD_START)
-        } else {
-            burst
+    fn forget_old(&mut self, now: At) {
+        while let Some((at, class)) = self.log.front()
+            && *at + self.counted_for() < now
+        {
+            self.classes[class.index()].used -= 1;
+            self.log.pop_front();
+        }
+        if self
+            .cold
+            .is_some_and(|cold| cold.since + self.counted_for() < now)
+        {
+            self.cold = None;
+        }
+    }
+
+    /// How long a call counts.
+    fn counted_for(&self) -> Duration {
+        self.window + ON_ITS_WAY
+    }
+
+    /// Earliest time by our own count of the last window.
+    fn by_count(&self, class: Priority) -> At {
+        let mut used: [u64; CLASSES] = self.classes.map(|class| class.used);
+        let fits = |used: &[u64; CLASSES]| {
+            let total: u64 = used.iter().sum();
+            let kept: u64 = others_than(class)
+                .map(|other| self.guaranteed(other).saturating_sub(used[other.index()]))
+                .sum();
+            total < self.usable()
+                && (used[class.index()] < self.guaranteed(class) || total + kept < self.usable())
         };
-        burst - shared * class.reserved_percent() / 100
+        let mut earliest = At::ZERO;
+        for (at, oldest) in &self.log {
+            if fits(&used) {
+                break;
+            }
+            used[oldest.index()] -= 1;
+            earliest = *at + self.counted_for() + Duration::from_nanos(1);
+        }
+        earliest
+    }
+
+    /// Earliest time of a class whose calls are spread evenly.
+    fn by_spread(&self, class: Priority) -> At {
+        if class == Priority::Interactive {
+            return At::ZERO;
+        }
+        let interval = self.interval(class);
+        let burst = times(interval, (self.usable() * BURST / 100).max(1));
+        (self.classes[class.index()].even_at + interval).saturating_sub(burst)
+    }
+
+    /// Earliest time while nothing is known: a few calls at once, then at the sustained rate.
+    fn by_start(&self, now: At) -> At {
+        let Some(cold) = self.cold.filter(|cold| now >= cold.since) else {
+            return At::ZERO;
+        };
+        let interval = times(self.window, 1) / u32::try_from(self.usable()).unwrap_or(u32::MAX);
+        let at_once = COLD_START.min(self.usable());
+        match (cold.sent + 1).checked_sub(at_once) {
+            None | Some(0) => At::ZERO,
+            Some(late) => cold.since + times(interval, late),
+        }
     }
 
     /// Earliest time by the server's count.
@@ -170,21 +272,23 @@ impl Pacer {
         let Some(view) = self.current(now) else {
             return At::ZERO;
         };
-        let kept = self.limit * (FLOOR + class.reserved_percent()) / 100;
+        let by_others = self.limit.saturating_sub(view.remaining + self.log.len() as u64);
+        let is_shared = by_others > self.limit * OTHERS / 100;
+        let reserved = if is_shared { class.reserved_percent() } else { 0 };
+        let kept = self.limit * (FLOOR + reserved) / 100;
         let left = view.remaining.saturating_sub(kept);
         if left == 0 {
             return view.ends_by;
         }
-        let until_end = view.ends_by.saturating_sub(now);
-        // What would be left by now if this priority's share were used evenly. A burst may be ahead of that.
-        let share = u128::from(self.limit - kept);
-        let even = share * until_end.as_nanos() / self.window.as_nanos();
-        if u128::from(left + self.tokens(class)) >= even {
+        if class == Priority::Interactive || !is_shared {
             return At::ZERO;
         }
-        // Somebody else spends too: spread what is left, counted from the last call of this priority.
+        // What is left is spread, counted from the last call of this priority.
+        let until_end = view.ends_by.saturating_sub(now);
         let spacing = until_end / u32::try_from(left).unwrap_or(u32::MAX);
-        self.last[class.index()].map_or(At::ZERO, |last| last + spacing)
+        self.classes[class.index()]
+            .last
+            .map_or(At::ZERO, |last| last + spacing)
     }
 
     fn current(&self, now: At) -> Option<&View> {
@@ -193,9 +297,16 @@ impl Pacer {
 
     /// Records that one call is sent now; the caller has asked [`earliest`](Self::earliest).
     pub(super) fn take(&mut self, now: At, class: Priority) -> Stamp {
-        self.full_at = self.full_at.max(now) + self.interval();
-        for last in &mut self.last[..=class.index()] {
-            *last = Some(now);
+        let interval = self.interval(class);
+        let own = &mut self.classes[class.index()];
+        own.used += 1;
+        own.even_at = own.even_at.max(now) + interval;
+        self.log.push_back((now, class));
+        for class in &mut self.classes[..=class.index()] {
+            class.last = Some(now);
+        }
+        if let Some(cold) = &mut self.cold {
+            cold.sent += 1;
         }
         if let Some(view) = &mut self.view {
             view.remaining = view.remaining.saturating_sub(1);
@@ -217,10 +328,8 @@ impl Pacer {
             self.window = window.clamp(Duration::from_secs(1), Duration::from_hours(1));
         }
         let Some(counted) = headers.remaining else { return };
-        if std::mem::take(&mut self.before_first_answer) {
-            // As if the bucket had been full when we began: what others used, the count shows from now on.
-            self.full_at = self.full_at.min(now + times(self.interval(), self.sent));
-        }
+        // What others used, the count shows from now on.
+        self.cold = self.cold.filter(|cold| !cold.until_first_count);
         // The server had not counted calls that were sent after this one.
         let remaining = counted.saturating_sub(self.sent.saturating_sub(call.number + 1));
         let fresh = View {
@@ -244,19 +353,32 @@ impl Pacer {
         }
     }
 
-    /// Composio answered 429.
-    pub(super) fn refuse(&mut self, now: At, retry_after: Option<Duration>) {
+    /// Composio answered 429. With a class, only that is closed: its endpoint has a limit of its own.
+    pub(super) fn refuse(&mut self, now: At, retry_after: Option<Duration>, class: Option<Priority>) {
         let wait = retry_after.unwrap_or(DEFAULT_REFUSAL).min(LONGEST_REFUSAL);
+        if let Some(class) = class {
+            let closed = &mut self.classes[class.index()].closed_until;
+            *closed = (*closed).max(now + wait);
+            return;
+        }
         self.closed_until = self.closed_until.max(now + wait);
         self.view = None;
-        self.before_first_answer = false;
-        self.start_cold(self.closed_until);
+        self.cold = Some(Cold {
+            since: self.closed_until,
+            sent: 0,
+            until_first_count: false,
+        });
     }
 
-    /// Leaves only a few tokens in the bucket at that time.
-    fn start_cold(&mut self, at: At) {
-        let missing = self.burst().saturating_sub(COLD_START);
-        self.full_at = self.full_at.max(at + times(self.interval(), missing));
+    /// Forgets refusals: somebody asks to try at once.
+    pub(super) fn reopen(&mut self, now: At) {
+        self.closed_until = self.closed_until.min(now);
+        for class in &mut self.classes {
+            class.closed_until = class.closed_until.min(now);
+        }
+        if let Some(cold) = &mut self.cold {
+            cold.since = cold.since.min(now);
+        }
     }
 
     /// Calls per window that are ever used.
@@ -264,15 +386,22 @@ impl Pacer {
         (self.limit - (self.limit * RESERVE).div_ceil(100)).max(1)
     }
 
-    /// Size of the bucket.
-    fn burst(&self) -> u64 {
-        (self.usable() * BURST / 100).max(1)
+    fn guaranteed(&self, class: Priority) -> u64 {
+        self.usable() * class.guaranteed_percent() / 100
     }
 
-    /// Refill per window.
-    fn rate(&self) -> u64 {
-        self.usable().saturating_sub(self.burst()).max(1)
+    /// Most calls of a class in one window, if the others make none.
+    fn most(&self, class: Priority) -> u64 {
+        let kept: u64 = others_than(class).map(|other| self.guaranteed(other)).sum();
+        self.usable() - kept
     }
+}
+
+fn others_than(class: Priority) -> impl Iterator<Item = Priority> {
+    Priority::VARIANTS
+        .iter()
+        .copied()
+        .filter(move |other| *other != class)
 }
 
 fn times(interval: Duration, count: u64) -> Duration {

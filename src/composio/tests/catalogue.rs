@@ -363,12 +363,11 @@ async fn an_error_status_is_told_as_such() {
     assert_eq!(detail, Ok(None));
     let page = ResponseTemplate::new(404).set_body_raw("<html><title>Lost</title>", "text/html");
     let (lists, detail) = all_four(&rig, page).await;
-    assert!(
-        lists
-            .iter()
-            .chain([&detail.unwrap_err()])
-            .all(Error::is_not_found)
-    );
+    let errors = lists
+        .iter()
+        .chain([&detail.unwrap_err()])
+        .all(Error::is_transient);
+    assert!(errors, "a page of a proxy is an outage");
     // After this the budget holds the other calls back.
     let (lists, detail) = all_four(
         &rig,

@@ -7,7 +7,11 @@ async fn a_create_is_never_repeated() {
     for status in [408, 429, 500, 502, 503, 504] {
         let rig = Rig::new().await;
         rig.answers("POST", LINK, error(status, "x")).await;
-        let error = rig.client.create_link(&link_request()).await.unwrap_err();
+        let error = rig
+            .client
+            .create_link(Priority::Interactive, &link_request())
+            .await
+            .unwrap_err();
         assert_eq!(error.answer_unknown(), status != 429);
         assert_eq!(rig.requests().await.len(), 1, "{status}");
     }
@@ -33,7 +37,11 @@ async fn a_link_is_asked_for_with_all_it_needs_and_never_shown() {
         callback_url: Some("https://app/cb".into()),
         ..link_request()
     };
-    let link = rig.client.create_link(&request).await.unwrap();
+    let link = rig
+        .client
+        .create_link(Priority::Interactive, &request)
+        .await
+        .unwrap();
     assert_eq!(link.connected_account_id, "ca_1");
     assert_eq!(
         link.redirect_url.expose_secret(),
@@ -53,7 +61,11 @@ async fn a_link_answer_that_cannot_be_understood_gives_nothing_away() {
         let rig = Rig::new().await;
         rig.answers("POST", LINK, ResponseTemplate::new(201).set_body_string(body))
             .await;
-        let error = rig.client.create_link(&link_request()).await.unwrap_err();
+        let error = rig
+            .client
+            .create_link(Priority::Interactive, &link_request())
+            .await
+            .unwrap_err();
         assert!(error.answer_unknown());
         assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
         assert_eq!(rig.requests().await.len(), 1);

@@ -11,18 +11,13 @@ pub(in crate::composio) struct ErrorBody {
     pub slug: Option<String>,
     pub message: Option<String>,
     pub request_id: Option<String>,
-    /// The body is a JSON object or empty: Composio itself may have written it. It never writes an HTML page.
+    /// The body is Composio's own envelope: an object `error` that explains itself. Anything else, such as an HTML page, a
+    /// gateway's flat message or nothing, may come from whatever is in between.
     pub from_composio: bool,
 }
 
 /// Reads `{"error": {message, code, slug, …}}` as well as the flat `{"message": …}` of the rate limiter.
 pub(in crate::composio) fn error_body(body: &[u8]) -> ErrorBody {
-    if body.trim_ascii().is_empty() {
-        return ErrorBody {
-            from_composio: true,
-            ..ErrorBody::default()
-        };
-    }
     let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
         return ErrorBody::default();
     };
@@ -46,7 +41,9 @@ pub(in crate::composio) fn error_body(body: &[u8]) -> ErrorBody {
         slug: text(&error["slug"]),
         message,
         request_id: text(&error["request_id"]),
-        from_composio: true,
+        from_composio: ["message", "code", "slug", "error_code"]
+            .iter()
+            .any(|field| text(&error[*field]).is_some()),
     }
 }
 
@@ -86,6 +83,15 @@ mod tests {
             Some("plain")
         );
         assert_eq!(error_body(b"<html>"), ErrorBody::default());
-        assert!(error_body(b"").from_composio);
+        for other in [
+            "",
+            "<html>",
+            "null",
+            r#"{"message":"Forbidden"}"#,
+            r#"{"error":"denied"}"#,
+            r#"{"error":{}}"#,
+        ] {
+            assert!(!error_body(other.as_bytes()).from_composio, "{other}");
+        }
     }
 }

@@ -183,7 +183,7 @@ async fn create_link(
         alias: alias.to_owned(),
         callback_url: view.spec.callback_url.clone(),
     };
-    let link = match client.create_link(&request).await {
+    let link = match client.create_link(view.link_priority(), &request).await {
         Ok(link) => link,
         Err(error) if error.is_alias_taken() => {
             return Err(Failure::transient(

@@ -92,7 +92,8 @@ impl Controller for RedditConnections {
         step: &Step,
         connection: &Handles,
     ) -> Result<Effect, Failure> {
-        act::act(self, cx, object, step, connection).await
+        // Every step but those that are only records waits for Composio, or briefly for Kubernetes.
+        cx.slots.wait(act::act(self, cx, object, step, connection)).await
     }
 
     fn status(turn: &Turn<'_, Self>) -> RedditConnectionStatus {

@@ -64,20 +64,21 @@ pub async fn observe(
     }
     let refused = |error| composio_failure(&error, Reason::RequestRefused);
     if queries.auth_configs {
-        let configs = controller.auth_configs.of(&connection, TOOLKIT).await;
+        let configs = cx
+            .slots
+            .wait(controller.auth_configs.of(&connection, TOOLKIT))
+            .await;
         observed.auth_configs = Some(configs.map_err(refused)?);
     }
     if queries.user_accounts {
         let priority = if view.deleting {
             Priority::Pending
         } else {
-            Priority::Interactive
+            view.link_priority()
         };
         let user = &view.spec.user_id;
-        let accounts = connection
-            .accounts
-            .accounts_of_user(user, TOOLKIT, priority)
-            .await;
+        let accounts = connection.accounts.accounts_of_user(user, TOOLKIT, priority);
+        let accounts = cx.slots.wait(accounts).await;
         observed.user_accounts = Some(accounts.map_err(refused)?);
     }
     Ok((observed, connection))

@@ -9,7 +9,7 @@ use super::plan::{DeletionTarget, Step};
 use super::status::Effect;
 use crate::api::conditions::{self, READY, Truth};
 use crate::api::reddit_connection::{ApiKeyStatus, DeletionPolicy, ManagementPolicy, RedditConnection};
-use crate::composio::{Account, AuthConfig};
+use crate::composio::{Account, AuthConfig, Priority};
 use crate::runtime;
 use crate::runtime::failure::Failure;
 
@@ -48,6 +48,15 @@ impl View<'_> {
     /// Whether an account was made for this object: by the operator, and not adopted.
     pub fn is_own(&self) -> bool {
         self.is_managed() && !self.is_adopted()
+    }
+
+    /// How urgent it is to make a link: nobody waits for one in the place of another that nobody used.
+    pub fn link_priority(&self) -> Priority {
+        if self.status.link_renewals > 0 && self.pending_request().is_none() {
+            Priority::Renewal
+        } else {
+            Priority::Interactive
+        }
     }
 
     /// Whether the operator keeps, or kept, the link in the Secret.

@@ -62,7 +62,9 @@ impl Controller for SchemaCaches {
         now: Timestamp,
     ) -> Result<(Observed, Handles), Failure> {
         let config_maps = ConfigMaps::new(&cx.client, object);
-        observe::observe(self, &View::from(object), &config_maps, now).await
+        let view = View::from(object);
+        let observing = Box::pin(observe::observe(self, &view, &config_maps, now));
+        cx.slots.wait(observing).await
     }
 
     fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
@@ -79,15 +81,16 @@ impl Controller for SchemaCaches {
     ) -> Result<Effect, Failure> {
         let config_maps = ConfigMaps::new(&cx.client, object);
         let connection = connection.as_deref();
-        act::act(
+        let view = View::from(object);
+        let acting = Box::pin(act::act(
             &self.states,
             &config_maps,
-            &View::from(object),
+            &view,
             observed,
             step,
             connection,
-        )
-        .await
+        ));
+        cx.slots.wait(acting).await
     }
 
     fn status(turn: &Turn<'_, Self>) -> ComposioSchemaCacheStatus {

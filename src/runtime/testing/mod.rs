@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::events::Publisher;
 use super::lease::Leadership;
+use super::slots::Slots;
 use super::wake_ups::WakeUps;
 use super::{Clock, Context};
 use crate::telemetry::metrics::Metrics;
@@ -64,6 +65,7 @@ pub fn context(client: Client, clock: Clock) -> (Context, Arc<Registry>) {
         client,
         metrics,
         leadership: Leadership::without_election(),
+        slots: Slots::new(64),
         wake_ups: WakeUps::default(),
         reconcile_timeout: Duration::from_mins(1),
         clock,

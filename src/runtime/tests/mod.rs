@@ -551,15 +551,7 @@ async fn the_watch_reconciles_what_changes_and_notices_what_went_while_it_was_in
         Arc::clone(&bench.supervisor.cx),
     );
     let running = tokio::spawn(async move {
-        watch::run(
-            controller,
-            cx,
-            &Namespaces::All,
-            4,
-            &Readiness::default(),
-            shutdown,
-        )
-        .await;
+        watch::run(controller, cx, &Namespaces::All, &Readiness::default(), shutdown).await;
     });
     let items = || bench.widgets().items.lock().unwrap().clone();
     eventually("the item is stored", || items().contains("lamp")).await;

@@ -219,7 +219,7 @@ async fn those_who_wait_for_a_list_of_auth_configs_share_its_failure() {
         }
         let once = rig.new_calls().len();
         rig.simulator.clear_faults();
-        connection.client.clear_unauthorized();
+        connection.client.try_again();
         rig.controller
             .auth_configs
             .of(&connection, "reddit")
