@@ -309,6 +309,11 @@ pub struct ComposioSchemaCacheStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_toolkits: Option<i64>,
 
+    /// Lists of auth configs in a row that were empty although toolkits are cached because of some. Nothing is deleted
+    /// before there were six.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_auth_config_lists: Option<i64>,
+
     /// What the last sync with changes changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftStatus>,

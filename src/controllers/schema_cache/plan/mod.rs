@@ -18,12 +18,12 @@ use crate::api::composio_schema_cache::Discovery;
 use crate::api::conditions::whole_seconds;
 use crate::runtime;
 use crate::runtime::backoff::{spread, until};
-use crate::runtime::failure::{Class, CurrentFailure, Failure};
+use crate::runtime::failure::{Class, Failure};
 use crate::runtime::plan::Position;
 use crate::schemas::manifest::{Entry, Manifest, Stale};
 use crate::schemas::record::Record;
 
-/// How often an empty list of auth configs is asked for again before it is believed: for some two minutes.
+/// Empty lists of auth configs in a row that are asked for again before one is believed: that takes some two minutes.
 const EMPTY_CONFIRMATIONS: i64 = 6;
 
 /// Most failing toolkits that a message names.
@@ -280,20 +280,6 @@ fn select(
     settings: &str,
 ) -> Result<BTreeMap<String, DesiredToolkit>, Failure> {
     let selection = &view.spec.toolkits;
-    let is_empty = match selection.discover {
-        Discovery::AuthConfigs => catalogue.configured.as_ref().is_some_and(BTreeSet::is_empty),
-        Discovery::All | Discovery::None => false,
-    };
-    let had_some = observed
-        .manifest
-        .as_ref()
-        .is_some_and(|manifest| !manifest.toolkits.is_empty());
-    if is_empty && had_some && confirmations(view) < EMPTY_CONFIRMATIONS {
-        return Err(Failure::transient(
-            Reason::EmptyResponse,
-            "Composio lists no enabled auth config any more; asking again before anything is deleted",
-        ));
-    }
     let mut slugs: BTreeSet<&str> = selection.include.iter().map(String::as_str).collect();
     let listed = |no_auth: bool| {
         let toolkits = catalogue.toolkits.iter();
@@ -311,6 +297,15 @@ fn select(
     }
     for slug in &selection.exclude {
         slugs.remove(slug.as_str());
+    }
+    if lists_no_auth_config(catalogue)
+        && empty_lists(view) < EMPTY_CONFIRMATIONS
+        && would_lose(view, observed, &slugs)
+    {
+        return Err(Failure::transient(
+            Reason::EmptyResponse,
+            "Composio lists no enabled auth config any more; asking again before anything is deleted",
+        ));
     }
     let desired = slugs.into_iter().map(|slug| {
         let listed = catalogue.toolkits.get(slug);
@@ -336,13 +331,28 @@ fn select(
     Ok(desired.collect())
 }
 
-fn confirmations(view: &View<'_>) -> i64 {
-    view.status
-        .retry
-        .as_ref()
-        .map(CurrentFailure::from)
-        .filter(|failure| failure.reason == Some(Reason::EmptyResponse))
-        .map_or(0, |failure| failure.failures)
+/// Whether auth configs were asked for, and there are none.
+pub fn lists_no_auth_config(catalogue: &Catalogue) -> bool {
+    catalogue.configured.as_ref().is_some_and(BTreeSet::is_empty)
+}
+
+/// Empty lists of auth configs in a row that were not believed.
+fn empty_lists(view: &View<'_>) -> i64 {
+    view.status.empty_auth_config_lists.unwrap_or_default()
+}
+
+/// Whether toolkits are known that are neither selected nor excluded. Where the manifest is lost, the ConfigMaps and the
+/// status still tell of them.
+fn would_lose(view: &View<'_>, observed: &Observed, selected: &BTreeSet<&str>) -> bool {
+    let listed = observed.manifest.iter().flat_map(|manifest| &manifest.toolkits);
+    let records = observed.cached.iter().filter_map(|cached| cached.record.as_ref());
+    let mut known = listed
+        .map(|entry| entry.slug.as_str())
+        .chain(records.map(|record| record.toolkit.as_str()));
+    let excluded = &view.spec.toolkits.exclude;
+    let counted = usize::try_from(view.status.toolkits.unwrap_or_default()).unwrap_or_default();
+    known.any(|slug| !selected.contains(slug) && !excluded.iter().any(|excluded| excluded == slug))
+        || (observed.manifest.is_none() && counted > selected.len())
 }
 
 fn records(cached: &[CachedConfigMap]) -> BTreeMap<&str, &Record> {

@@ -7,7 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::SchemaCaches;
 use super::observed::{CachedConfigMap, Observed, View};
-use super::plan::{Phase, refresh_interval};
+use super::plan::{self, Phase, refresh_interval};
+
+use crate::api::Reason;
 use crate::api::composio_schema_cache::{
     COMPLETE, CacheState, ComposioSchemaCacheStatus, DriftStatus, SyncProgress, ToolkitStatus,
 };
@@ -98,6 +100,7 @@ fn started_at(turn: &Turn<'_>) -> Option<Timestamp> {
 /// The status with its own fields brought up to date.
 pub fn status(turn: &Turn<'_>) -> ComposioSchemaCacheStatus {
     let mut status = turn.view.status.clone().into_owned();
+    status.empty_auth_config_lists = empty_auth_config_lists(turn);
     match turn.position {
         Position::At(Phase::Syncing { done, total }) => {
             let more = match turn.effect {
@@ -116,6 +119,26 @@ pub fn status(turn: &Turn<'_>) -> ComposioSchemaCacheStatus {
         Position::Unchanged | Position::Failed(_) => {}
     }
     status
+}
+
+/// How many lists of auth configs in a row were empty and not believed. Only an answer of that list changes it, whatever else
+/// fails in between.
+fn empty_auth_config_lists(turn: &Turn<'_>) -> Option<i64> {
+    let before = turn.view.status.empty_auth_config_lists;
+    let Some(catalogue) = &turn.observed.catalogue else {
+        return before;
+    };
+    if !plan::lists_no_auth_config(catalogue) {
+        return None;
+    }
+    match turn.position {
+        Position::Failed(failure) if turn.step.is_none() && failure.reason == Reason::EmptyResponse => {
+            Some(before.unwrap_or_default() + 1)
+        }
+        // It is believed, and what it said has been done.
+        Position::At(Phase::Finished { .. }) => None,
+        _ => before,
+    }
 }
 
 /// When a sync ended and what it cost is recorded only if it found something new.

@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::ComposioSchemaCache;
-use crate::api::Reason;
 use crate::api::conditions::{RECONCILING, STALLED};
 use crate::controllers::schema_cache::events;
-use crate::controllers::schema_cache::observed::CachedConfigMap;
+use crate::controllers::schema_cache::observed::{CachedConfigMap, Catalogue};
 use crate::runtime::summary::next_status;
 use crate::schemas::drift::Counts;
 use crate::schemas::manifest::Entry;
@@ -400,4 +399,55 @@ fn news_is_told_once() {
         at(30),
     );
     assert_eq!(reasons(&second, &third, &well), ["Synced"], "the failure is over");
+}
+
+/// Found as ConfigMaps that were all deleted because of one empty list, after failures of another kind.
+#[test]
+fn only_an_answer_of_the_list_of_auth_configs_changes_how_many_were_empty() {
+    let before = json!({"observedGeneration": 1, "emptyAuthConfigLists": 3});
+    let listed = |configured: &[&str]| Observed {
+        catalogue: Some(Catalogue {
+            configured: Some(configured.iter().map(|slug| (*slug).to_owned()).collect()),
+            ..Catalogue::default()
+        }),
+        ..observed(&[])
+    };
+    let not_asked = observed(&[]);
+    let failed = |reason| Position::Failed(Failure::transient(reason, "no"));
+    let cases = [
+        (
+            "an empty list",
+            listed(&[]),
+            failed(Reason::EmptyResponse),
+            Some(4),
+        ),
+        (
+            "a list that did not come",
+            not_asked,
+            failed(Reason::EmptyResponse),
+            Some(3),
+        ),
+        (
+            "another failure",
+            listed(&[]),
+            failed(Reason::KubernetesApi),
+            Some(3),
+        ),
+        (
+            "a list that is not empty",
+            listed(&["github"]),
+            failed(Reason::KubernetesApi),
+            None,
+        ),
+        (
+            "what the empty list said is done",
+            listed(&[]),
+            finished().into(),
+            None,
+        ),
+    ];
+    for (what, observed, position, count) in cases {
+        let status = next(&before, &observed, position, at(10));
+        assert_eq!(status.empty_auth_config_lists, count, "{what}");
+    }
 }
