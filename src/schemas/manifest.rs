@@ -61,6 +61,14 @@ pub struct Entry {
     /// Tools that are too large for any ConfigMap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted_tools: Vec<String>,
+    /// How many tools Composio has beside these, and did not deliver.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing_tools: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+pub(super) const fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Since when a toolkit is out of date, and why.
@@ -130,6 +138,7 @@ mod tests {
             synced_at: Timestamp::UNIX_EPOCH,
             stale: None,
             omitted_tools: vec![],
+            missing_tools: 0,
         }
     }
 

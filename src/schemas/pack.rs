@@ -68,6 +68,9 @@ pub struct ToolkitFacts {
     pub auth_modes: Vec<String>,
     /// What kind of toolkit it is.
     pub categories: Vec<String>,
+    /// How many tools Composio has beside those that are cached, and did not deliver.
+    #[serde(default, skip_serializing_if = "super::manifest::is_zero")]
+    pub missing_tools: usize,
 }
 
 /// `toolkit.json`.

@@ -7,11 +7,16 @@
 mod act;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod config_maps;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
+mod discovery;
 mod events;
+mod failure_run;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod observe;
 mod observed;
 mod plan;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
+mod reading;
 mod status;
 mod sync_state;
 
@@ -23,6 +28,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 
 use self::config_maps::ConfigMaps;
+pub use self::discovery::Lists;
 use self::observe::Handles;
 use self::observed::{Observed, View};
 use self::plan::{Phase, Plan, Step};
@@ -43,6 +49,8 @@ pub struct SchemaCaches {
     pub access: Arc<Access>,
     /// What is remembered between reconciles.
     pub states: SyncStates,
+    /// What Composio listed lately.
+    pub lists: Lists,
 }
 
 impl Controller for SchemaCaches {
@@ -62,7 +70,15 @@ impl Controller for SchemaCaches {
         now: Timestamp,
     ) -> Result<(Observed, Handles), Failure> {
         let config_maps = ConfigMaps::new(&cx.client, object);
-        observe::observe(self, &View::from(object), &config_maps, now).await
+        let limit = cx.reconcile_timeout / 3;
+        Box::pin(observe::observe(
+            self,
+            &View::from(object),
+            &config_maps,
+            now,
+            limit,
+        ))
+        .await
     }
 
     fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
@@ -86,6 +102,7 @@ impl Controller for SchemaCaches {
             observed,
             step,
             connection,
+            cx.reconcile_timeout / 2,
         )
         .await
     }

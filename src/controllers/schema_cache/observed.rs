@@ -48,6 +48,10 @@ pub struct Observed {
     pub catalogue: Option<Catalogue>,
     /// Toolkits that failed in the sync under way.
     pub failed: BTreeMap<String, Failure>,
+    /// Toolkits that were read in the sync under way.
+    pub read: BTreeSet<String>,
+    /// The checksum that each ConfigMap of a toolkit tells, by its name.
+    pub checksums: BTreeMap<String, String>,
     /// What the sync under way has cost so far.
     pub cost: Cost,
 }
@@ -63,11 +67,13 @@ impl Observed {
                 Step::Fetch { .. },
                 Effect::Fetched {
                     written,
+                    read,
                     failed,
                     api_calls,
                     ..
                 },
             ) if failed.is_empty() => {
+                self.read.extend(read.iter().cloned());
                 self.cost.api_calls += api_calls;
                 let is_old = |cached: &CachedConfigMap| written.iter().any(|new| new.name == cached.name);
                 self.cached.retain(|cached| !is_old(cached));
@@ -111,6 +117,10 @@ pub struct Catalogue {
     pub toolkits: BTreeMap<String, CatalogueEntry>,
     /// Toolkits with an enabled auth config. None: not asked.
     pub configured: Option<BTreeSet<String>>,
+    /// How many toolkits Composio counts beside these: with any of them, a toolkit's absence proves nothing.
+    pub missing_toolkits: usize,
+    /// How many auth configs Composio counts beside those that could be read.
+    pub missing_auth_configs: usize,
 }
 
 /// A toolkit of the catalogue.
@@ -122,6 +132,6 @@ pub struct CatalogueEntry {
     pub updated_at: Option<String>,
     /// It needs no account.
     pub no_auth: bool,
-    /// How many tools it says it has.
+    /// How many tools it says it has, deprecated ones included.
     pub tools: Option<u64>,
 }

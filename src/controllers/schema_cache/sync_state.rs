@@ -1,7 +1,7 @@
 //! What a running operator remembers of its caches. All of it can be found out again: forgetting costs reads, never
 //! writes or correctness.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -47,6 +47,8 @@ pub struct Sync {
     pub catalogue: Catalogue,
     /// Toolkits that failed.
     pub failed: BTreeMap<String, Failure>,
+    /// Toolkits that were read.
+    pub read: BTreeSet<String>,
     /// Calls of the Composio API so far.
     pub api_calls: u64,
 }

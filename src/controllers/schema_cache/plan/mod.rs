@@ -3,6 +3,7 @@
 //! Everything that a sync achieves is in the ConfigMaps themselves, so that one that is cut off goes on where it was. The
 //! manifest is written once nothing is left to fetch, and ConfigMaps that it does not name are deleted after that.
 
+mod select;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +13,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use strum::IntoStaticStr;
 
+pub use self::select::{DesiredToolkit, KnownTools, lists_no_auth_config, needs_whole_list};
+use self::select::{select, short};
 use super::observed::{CachedConfigMap, Catalogue, Observed, View};
 use crate::api::Reason;
-use crate::api::composio_schema_cache::Discovery;
 use crate::api::conditions::whole_seconds;
 use crate::runtime;
 use crate::runtime::backoff::{spread, until};
@@ -23,17 +25,11 @@ use crate::runtime::plan::Position;
 use crate::schemas::manifest::{Entry, Manifest, Stale};
 use crate::schemas::record::Record;
 
-/// Empty lists of auth configs in a row that are asked for again before one is believed: that takes some two minutes.
-const EMPTY_CONFIRMATIONS: i64 = 6;
-
 /// Most failing toolkits that a message names.
 const MAX_NAMED: usize = 5;
 
 /// A cache whose ConfigMaps are edited again and again is repaired this often.
 const REPAIR_PAUSE: Duration = Duration::from_secs(10);
-
-/// What people write for no pin.
-const LATEST: &str = "latest";
 
 /// One step.
 #[derive(Clone, Debug, IntoStaticStr, PartialEq)]
@@ -54,19 +50,6 @@ pub enum Step {
     },
 }
 
-/// A toolkit that is to be cached.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DesiredToolkit {
-    /// Its slug.
-    pub slug: String,
-    /// The version to read. None: the catalogue does not say, so the latest.
-    pub version: Option<String>,
-    /// When Composio last updated it, in its own words. None for a pinned version, which does not change.
-    pub updated_at: Option<String>,
-    /// It has tools, as far as is known: an answer without any is wrong.
-    pub has_tools: bool,
-}
-
 /// What to do, where the object stands, and when to come back.
 pub type Plan = runtime::plan::Plan<Step, Phase>;
 
@@ -84,6 +67,8 @@ pub enum Phase {
     Finished {
         /// Toolkits that could not be brought up to date.
         failed: BTreeMap<String, Failure>,
+        /// Composio did not list everything that there is to choose from.
+        short: Option<Failure>,
     },
 }
 
@@ -101,7 +86,7 @@ impl runtime::Step for Step {
 impl runtime::Phase for Phase {
     fn failure(&self) -> Option<Failure> {
         match self {
-            Self::Finished { failed } => worst(failed),
+            Self::Finished { failed, short } => worst(failed, short.as_ref()),
             Self::Syncing { .. } => None,
         }
     }
@@ -176,18 +161,20 @@ pub fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
     };
     let records = records(&observed.cached);
     let settings = view.settings();
-    let desired = match select(view, observed, catalogue, &records, &settings) {
+    let desired = match select(view, observed, catalogue, &records) {
         Ok(desired) => desired,
         Err(failure) => return Plan::fail(failure),
     };
+    let short = short(view, catalogue);
     let failed = failures(&desired, catalogue, observed);
     let intact = intact(&observed.cached);
     let open: Vec<DesiredToolkit> = desired
         .values()
-        .filter(|desired| !failed.contains_key(&desired.slug))
+        .filter(|desired| !desired.is_only_kept && !failed.contains_key(&desired.slug))
         .filter(|desired| {
             let record = records.get(desired.slug.as_str());
-            record.is_none_or(|record| !is_current(desired, record, &settings, &intact))
+            let is_read = observed.read.contains(&desired.slug);
+            record.is_none_or(|record| !is_current(desired, record, &settings, &intact, is_read))
         })
         .cloned()
         .collect();
@@ -204,8 +191,9 @@ pub fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
     }
     let manifest = manifest(&desired, &records, &failed, observed, now);
     // A first sync that brought nothing leaves nothing behind.
-    if manifest.toolkits.is_empty() && observed.manifest.is_none() && !failed.is_empty() {
-        return finished(view, failed);
+    let all_went_well = failed.is_empty() && short.is_none();
+    if manifest.toolkits.is_empty() && observed.manifest.is_none() && !all_went_well {
+        return finished(view, failed, short);
     }
     let syncing = Phase::Syncing {
         done: desired.len(),
@@ -218,11 +206,11 @@ pub fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
     if !names.is_empty() {
         return Plan::step(Step::Delete { names }, syncing);
     }
-    finished(view, failed)
+    finished(view, failed, short)
 }
 
-fn finished(view: &View<'_>, failed: BTreeMap<String, Failure>) -> Plan {
-    Plan::rest(Phase::Finished { failed }).requeue_in(refresh_interval(view))
+fn finished(view: &View<'_>, failed: BTreeMap<String, Failure>, short: Option<Failure>) -> Plan {
+    Plan::rest(Phase::Finished { failed, short }).requeue_in(refresh_interval(view))
 }
 
 /// What only a person can fix, and nothing tells of, is tried again with the next refresh: the rest must not wait for it.
@@ -238,16 +226,17 @@ pub fn retry_policy(view: &View<'_>, failure: Failure) -> Failure {
     }
 }
 
-/// The failure that decides when the failing toolkits are tried again, in words about all of them.
-fn worst(failed: &BTreeMap<String, Failure>) -> Option<Failure> {
+/// The failure that decides when what failed is tried again, in words about all of it.
+fn worst(failed: &BTreeMap<String, Failure>, short: Option<&Failure>) -> Option<Failure> {
     let rank = |failure: &Failure| match failure.class {
         Class::Transient => 0,
         Class::Waiting => 1,
         Class::Stalled => 2,
     };
-    let (_, failure) = failed.iter().min_by_key(|(_, failure)| rank(failure))?;
-    let message = match failed.iter().next() {
-        Some((slug, only)) if failed.len() == 1 => format!("{slug}: {}", only.message),
+    let failure = failed.values().chain(short).min_by_key(|failure| rank(failure))?;
+    let of_toolkits = match failed.iter().next() {
+        None => None,
+        Some((slug, only)) if failed.len() == 1 => Some(format!("{slug}: {}", only.message)),
         _ => {
             let names: Vec<String> = failed
                 .iter()
@@ -258,101 +247,22 @@ fn worst(failed: &BTreeMap<String, Failure>) -> Option<Failure> {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
-            format!(
+            Some(format!(
                 "{} toolkits could not be brought up to date: {}{more}",
                 failed.len(),
                 names.join(", ")
-            )
+            ))
         }
     };
+    let messages: Vec<String> = short
+        .map(|short| short.message.clone())
+        .into_iter()
+        .chain(of_toolkits)
+        .collect();
     Some(Failure {
-        message,
+        message: messages.join(". "),
         ..failure.clone()
     })
-}
-
-/// The toolkits that are to be cached, by slug.
-fn select(
-    view: &View<'_>,
-    observed: &Observed,
-    catalogue: &Catalogue,
-    records: &BTreeMap<&str, &Record>,
-    settings: &str,
-) -> Result<BTreeMap<String, DesiredToolkit>, Failure> {
-    let selection = &view.spec.toolkits;
-    let mut slugs: BTreeSet<&str> = selection.include.iter().map(String::as_str).collect();
-    let listed = |no_auth: bool| {
-        let toolkits = catalogue.toolkits.iter();
-        toolkits
-            .filter(move |(_, toolkit)| toolkit.no_auth == no_auth)
-            .map(|(slug, _)| slug.as_str())
-    };
-    match selection.discover {
-        Discovery::AuthConfigs => slugs.extend(catalogue.configured.iter().flatten().map(String::as_str)),
-        Discovery::All => slugs.extend(listed(false)),
-        Discovery::None => {}
-    }
-    if selection.no_auth && selection.discover != Discovery::None {
-        slugs.extend(listed(true));
-    }
-    for slug in &selection.exclude {
-        slugs.remove(slug.as_str());
-    }
-    if lists_no_auth_config(catalogue)
-        && empty_lists(view) < EMPTY_CONFIRMATIONS
-        && would_lose(view, observed, &slugs)
-    {
-        return Err(Failure::transient(
-            Reason::EmptyResponse,
-            "Composio lists no enabled auth config any more; asking again before anything is deleted",
-        ));
-    }
-    let desired = slugs.into_iter().map(|slug| {
-        let listed = catalogue.toolkits.get(slug);
-        let pin = view.spec.versions.get(slug).filter(|version| *version != LATEST);
-        let had_tools = records
-            .get(slug)
-            .is_some_and(|record| record.tools > 0 && record.settings == settings);
-        // The catalogue counts deprecated tools too.
-        let counted = view.spec.include_deprecated
-            && listed.is_some_and(|toolkit| toolkit.tools.is_some_and(|tools| tools > 0));
-        let desired = DesiredToolkit {
-            slug: slug.to_owned(),
-            version: pin
-                .or(listed.and_then(|toolkit| toolkit.version.as_ref()))
-                .cloned(),
-            updated_at: listed
-                .filter(|_| pin.is_none())
-                .and_then(|toolkit| toolkit.updated_at.clone()),
-            has_tools: had_tools || counted,
-        };
-        (slug.to_owned(), desired)
-    });
-    Ok(desired.collect())
-}
-
-/// Whether auth configs were asked for, and there are none.
-pub fn lists_no_auth_config(catalogue: &Catalogue) -> bool {
-    catalogue.configured.as_ref().is_some_and(BTreeSet::is_empty)
-}
-
-/// Empty lists of auth configs in a row that were not believed.
-fn empty_lists(view: &View<'_>) -> i64 {
-    view.status.empty_auth_config_lists.unwrap_or_default()
-}
-
-/// Whether toolkits are known that are neither selected nor excluded. Where the manifest is lost, the ConfigMaps and the
-/// status still tell of them.
-fn would_lose(view: &View<'_>, observed: &Observed, selected: &BTreeSet<&str>) -> bool {
-    let listed = observed.manifest.iter().flat_map(|manifest| &manifest.toolkits);
-    let records = observed.cached.iter().filter_map(|cached| cached.record.as_ref());
-    let mut known = listed
-        .map(|entry| entry.slug.as_str())
-        .chain(records.map(|record| record.toolkit.as_str()));
-    let excluded = &view.spec.toolkits.exclude;
-    let counted = usize::try_from(view.status.toolkits.unwrap_or_default()).unwrap_or_default();
-    known.any(|slug| !selected.contains(slug) && !excluded.iter().any(|excluded| excluded == slug))
-        || (observed.manifest.is_none() && counted > selected.len())
 }
 
 fn records(cached: &[CachedConfigMap]) -> BTreeMap<&str, &Record> {
@@ -385,13 +295,16 @@ fn failures(
     catalogue: &Catalogue,
     observed: &Observed,
 ) -> BTreeMap<String, Failure> {
-    let unknown = desired
-        .keys()
-        .filter(|slug| !catalogue.toolkits.contains_key(*slug))
-        .map(|slug| {
-            let message = format!("toolkit {slug} does not exist in Composio; correct spec.toolkits");
-            (slug.clone(), Failure::stalled(Reason::ToolkitNotFound, message))
-        });
+    let is_unknown = |desired: &&DesiredToolkit| {
+        !desired.is_only_kept
+            && !catalogue.toolkits.contains_key(&desired.slug)
+            && !observed.failed.contains_key(&desired.slug)
+    };
+    let unknown = desired.values().filter(is_unknown).map(|desired| {
+        let slug = &desired.slug;
+        let message = format!("toolkit {slug} does not exist in Composio; correct spec.toolkits");
+        (slug.clone(), Failure::stalled(Reason::ToolkitNotFound, message))
+    });
     let failed = observed
         .failed
         .iter()
@@ -402,16 +315,25 @@ fn failures(
         .collect()
 }
 
+/// `is_read`: it was read in this sync.
 fn is_current(
     desired: &DesiredToolkit,
     record: &Record,
     settings: &str,
     intact: &BTreeMap<&str, &str>,
+    is_read: bool,
 ) -> bool {
     record.settings == settings
         && (desired.version.is_none() || record.version == desired.version)
         && (desired.updated_at.is_none() || record.updated_at == desired.updated_at)
         && all_parts_present(&record.config_maps, &record.sha256, intact)
+        && (is_read || !is_in_doubt(desired, record))
+}
+
+/// Whether nothing but its tools can tell whether it has changed, or what was read of it may not be all.
+fn is_in_doubt(desired: &DesiredToolkit, record: &Record) -> bool {
+    let says_nothing = desired.version.is_none() && desired.updated_at.is_none();
+    says_nothing || record.tools == 0 || record.missing_tools > 0
 }
 
 fn manifest(

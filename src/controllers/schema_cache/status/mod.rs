@@ -1,6 +1,6 @@
 //! This resource's own fields in its status, and what its positions mean for the conditions: pure functions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -48,8 +48,10 @@ pub enum Effect {
     Fetched {
         /// How many were brought up to date.
         done: usize,
-        /// Their ConfigMaps.
+        /// Their ConfigMaps, if they were written.
         written: Vec<CachedConfigMap>,
+        /// Their slugs.
+        read: BTreeSet<String>,
         /// Those that could not be.
         failed: BTreeMap<String, Failure>,
         /// Calls of the Composio API that this took.
@@ -113,7 +115,7 @@ pub fn status(turn: &Turn<'_>) -> ComposioSchemaCacheStatus {
                 total: count(*total),
             });
         }
-        Position::At(Phase::Finished { failed }) => {
+        Position::At(Phase::Finished { failed, .. }) => {
             record_result(&mut status, turn.view, turn.observed, failed, started_at(turn));
         }
         Position::Unchanged | Position::Failed(_) => {}
@@ -288,7 +290,7 @@ fn record_result(
             .collect()
     };
     let mut all: Vec<ToolkitStatus> = failing.chain(incomplete).chain(news).collect();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     all.retain(|one| seen.insert(one.toolkit.clone()));
     all.truncate(MAX_TOOLKITS);
     let mut room = MAX_TOOLKITS_BYTES;

@@ -38,6 +38,7 @@ fn record(slug: &str, synced_at: Timestamp, drift: Option<Drift>) -> Record {
         sha256: slug.to_owned(),
         config_maps: vec![format!("schemas-{slug}")],
         omitted_tools: vec![],
+        missing_tools: 0,
         synced_at,
         drift,
     }
@@ -111,6 +112,7 @@ fn next_with(
 fn finished() -> Phase {
     Phase::Finished {
         failed: BTreeMap::new(),
+        short: None,
     }
 }
 
@@ -197,7 +199,12 @@ fn failing_toolkits_degrade_and_are_tried_again_while_the_rest_is_served() {
     for (failure, condition) in cases {
         let failed = BTreeMap::from([("github".to_owned(), failure.clone())]);
         let observed = observed(&[record("reddit", at(0), None)]);
-        let status = next(&json!({}), &observed, Phase::Finished { failed }, at(10));
+        let status = next(
+            &json!({}),
+            &observed,
+            Phase::Finished { failed, short: None },
+            at(10),
+        );
         assert_eq!(
             (status.state, status.failing_toolkits),
             (Some(CacheState::Degraded), Some(1))
@@ -217,7 +224,10 @@ fn what_only_a_person_can_fix_does_not_end_the_refreshes() {
     let refused = Failure::stalled(Reason::RequestRefused, "no");
     let failed = BTreeMap::from([("github".to_owned(), refused.clone())]);
     let observed = observed(&[record("reddit", at(0), None)]);
-    for position in [Phase::Finished { failed }.into(), Position::Failed(refused)] {
+    for position in [
+        Phase::Finished { failed, short: None }.into(),
+        Position::Failed(refused),
+    ] {
         let retry = next(&json!({}), &observed, position, at(10)).retry.unwrap();
         let next_attempt = retry.next_attempt_at.unwrap().0;
         assert!(
@@ -288,6 +298,7 @@ fn progress_shows_and_outlives_a_restart() {
     let effect = Effect::Fetched {
         done: 20,
         written: Vec::new(),
+        read: BTreeSet::new(),
         failed: BTreeMap::new(),
         api_calls: 40,
         is_partial: true,
@@ -358,7 +369,7 @@ fn status_stays_small_whatever_happens() {
     let status = next(
         &json!({}),
         &observed(&records),
-        Phase::Finished { failed },
+        Phase::Finished { failed, short: None },
         at(10),
     );
     let size = serde_json::to_vec(&status).unwrap().len();
@@ -371,7 +382,7 @@ fn news_is_told_once() {
         "github".to_owned(),
         Failure::transient(Reason::EmptyResponse, "none"),
     )]);
-    let phase = Phase::Finished { failed };
+    let phase = Phase::Finished { failed, short: None };
     let observed = observed(&[record("reddit", at(0), None)]);
     let first = next(&json!({}), &observed, phase.clone(), at(10));
     let reasons = |old: &ComposioSchemaCacheStatus, new: &ComposioSchemaCacheStatus, phase: &Phase| {
@@ -391,6 +402,7 @@ fn news_is_told_once() {
     assert_eq!(reasons(&first, &second, &phase), [""; 0]);
     let well = Phase::Finished {
         failed: BTreeMap::new(),
+        short: None,
     };
     let third = next(
         &serde_json::to_value(&second).unwrap(),
