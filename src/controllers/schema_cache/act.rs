@@ -26,7 +26,7 @@ use crate::runtime::wake_ups::ObjectKey;
 use crate::schemas::drift::Drift;
 use crate::schemas::manifest::{MANIFEST_KEY, Manifest};
 use crate::schemas::names;
-use crate::schemas::pack::{Packed, Part, ToolkitFacts, checksum, pack, unpack};
+use crate::schemas::pack::{Packed, Part, ToolkitFacts, checksum, pack, tools_text, unpack};
 use crate::schemas::record::{CONTENT, Record, SETTINGS, TOOLKIT};
 use crate::schemas::tool::CachedTool;
 
@@ -96,7 +96,7 @@ async fn write_manifest(
         data: BTreeMap::from([(MANIFEST_KEY.to_owned(), manifest.to_text())]),
         ..Part::default()
     };
-    let settings = BTreeMap::from([(SETTINGS.to_owned(), view.settings())]);
+    let settings = BTreeMap::from([(SETTINGS.to_owned(), view.selection())]);
     let version = config_maps
         .write(Role::Manifest, None, &part, observed.manifest_exists, settings)
         .await?;
@@ -381,14 +381,17 @@ impl Fetcher<'_> {
 
     /// What changed since the cached version; None if that cannot be read any more.
     async fn drift(&self, known: &Record, packed: &Packed) -> Option<Drift> {
-        let before = self.cached_tools(known).await?;
-        let parts = packed.parts.clone();
+        let mut before = Vec::with_capacity(known.config_maps.len());
+        for name in &known.config_maps {
+            before.push(self.config_maps.read(name).await.ok()??.1);
+        }
+        let (parts, includes_deprecated) = (packed.parts.clone(), self.view.spec.include_deprecated);
         let comparison = tokio::task::spawn_blocking(move || {
-            let mut after = Vec::new();
-            for part in &parts {
-                after.extend(unpack(part).ok()?);
-            }
-            Some(Drift::between(&before, &after))
+            let texts = |parts: &[Part]| -> Option<Vec<String>> {
+                let text = |part| Some(tools_text(part).ok()?.into_owned());
+                parts.iter().map(text).collect()
+            };
+            Drift::between(&texts(&before)?, &texts(&parts)?, includes_deprecated).ok()
         });
         comparison.await.ok()?
     }

@@ -96,9 +96,8 @@ async fn read_config_maps(
     let (manifests, toolkits): (Vec<_>, Vec<_>) = ours.partition(|meta| meta.name_any() == manifest_name);
     observed.manifest_exists = !manifests.is_empty();
     for meta in manifests {
-        let settings = meta.annotations().get(SETTINGS);
-        observed.manifest_is_labelled = settings == Some(&view.settings())
-            && has_labels(&meta, &config_maps.labels(Role::Manifest, None));
+        observed.manifest_is_of_spec = meta.annotations().get(SETTINGS) == Some(&view.selection());
+        observed.manifest_is_labelled = has_labels(&meta, &config_maps.labels(Role::Manifest, None));
         observed.manifest = read_manifest(states, view, config_maps, &state, &meta, &manifest_name).await?;
     }
     let checksum = |meta: &Meta| Some((meta.name_any(), meta.annotations().get(CHECKSUM)?.clone()));

@@ -27,6 +27,13 @@ impl View<'_> {
         );
         sha256_hex([text.as_bytes()])[..16].to_owned()
     }
+
+    /// Hash of that, and of what selects toolkits and versions.
+    pub fn selection(&self) -> String {
+        let spec = self.spec;
+        let text = format!("{} {:?} {:?}", self.settings(), spec.toolkits, spec.versions);
+        sha256_hex([text.as_bytes()])[..16].to_owned()
+    }
 }
 
 /// The facts of one reconcile.
@@ -42,7 +49,9 @@ pub struct Observed {
     pub manifest: Option<Manifest>,
     /// There is a ConfigMap for the manifest, damaged or not.
     pub manifest_exists: bool,
-    /// The manifest's ConfigMap was written with the settings that hold now; labels are among them.
+    /// The manifest was written for the selection and the settings that hold now.
+    pub manifest_is_of_spec: bool,
+    /// The manifest's ConfigMap has the labels that it should have.
     pub manifest_is_labelled: bool,
     /// What Composio offers. None: not asked, because no sync is due.
     pub catalogue: Option<Catalogue>,
@@ -84,6 +93,7 @@ impl Observed {
             (Step::WriteManifest(manifest), Effect::Done) => {
                 self.manifest = Some(manifest.clone());
                 self.manifest_exists = true;
+                self.manifest_is_of_spec = true;
                 self.manifest_is_labelled = true;
             }
             (Step::Delete { names }, Effect::Done) => {

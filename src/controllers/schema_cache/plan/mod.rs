@@ -22,7 +22,7 @@ use crate::runtime;
 use crate::runtime::backoff::{spread, until};
 use crate::runtime::failure::{Class, Failure};
 use crate::runtime::plan::Position;
-use crate::schemas::manifest::{Entry, Manifest, Stale};
+use crate::schemas::manifest::{Entry, Lost, Manifest, Stale};
 use crate::schemas::record::Record;
 
 /// Most failing toolkits that a message names.
@@ -199,7 +199,9 @@ pub fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
         done: desired.len(),
         total: desired.len(),
     };
-    if observed.manifest.as_ref() != Some(&manifest) || !observed.manifest_is_labelled {
+    if observed.manifest.as_ref() != Some(&manifest)
+        || !(observed.manifest_is_of_spec && observed.manifest_is_labelled)
+    {
         return Plan::step(Step::WriteManifest(manifest), syncing);
     }
     let names = unneeded(&desired, &manifest, observed);
@@ -366,7 +368,41 @@ fn manifest(
         });
         Some(entry)
     });
-    Manifest::new(entries.collect())
+    let lost = lost(desired, failed, observed, now);
+    Manifest::new(entries.collect()).having_lost(lost, observed.manifest.as_ref())
+}
+
+/// Toolkits that were cached and are gone, although the spec selects as it did: Composio does not have them any more, or
+/// they are not in use there any more.
+fn lost(
+    desired: &BTreeMap<String, DesiredToolkit>,
+    failed: &BTreeMap<String, Failure>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Vec<Lost> {
+    let before = observed
+        .manifest
+        .as_ref()
+        .filter(|_| observed.manifest_is_of_spec);
+    let is_unknown = |slug: &str| {
+        failed
+            .get(slug)
+            .is_some_and(|failure| failure.reason == Reason::ToolkitNotFound)
+    };
+    let was_unknown = |entry: &Entry| {
+        let stale = entry.stale.as_ref();
+        stale.is_some_and(|stale| stale.reason == Reason::ToolkitNotFound.as_str())
+    };
+    let entries = before.iter().flat_map(|manifest| &manifest.toolkits);
+    let lost = entries.filter(|entry| {
+        !was_unknown(entry) && (!desired.contains_key(&entry.slug) || is_unknown(&entry.slug))
+    });
+    lost.map(|entry| Lost {
+        slug: entry.slug.clone(),
+        tools: entry.tools,
+        lost_at: whole_seconds(now),
+    })
+    .collect()
 }
 
 /// ConfigMaps that nobody needs any more. What belongs to a desired toolkit that failed stays.

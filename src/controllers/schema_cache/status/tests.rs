@@ -146,6 +146,7 @@ fn what_changed_is_summed_up_and_stays_until_something_else_changes() {
         counts: Counts {
             added: 2,
             removed: 0,
+            left_out: 0,
             changed: 3,
             breaking,
         },
@@ -347,6 +348,7 @@ fn status_stays_small_whatever_happens() {
     let long = "x".repeat(4000);
     let drift = Drift {
         counts: Counts {
+            left_out: 0,
             added: 900,
             removed: 900,
             changed: 900,
@@ -462,4 +464,29 @@ fn only_an_answer_of_the_list_of_auth_configs_changes_how_many_were_empty() {
         let status = next(&before, &observed, position, at(10));
         assert_eq!(status.empty_auth_config_lists, count, "{what}");
     }
+}
+
+#[test]
+fn a_lost_toolkit_is_drift_and_stays_on_show() {
+    let lost = Lost {
+        slug: "slack".to_owned(),
+        tools: 12,
+        lost_at: at(5),
+    };
+    let mut observed = observed(&[record("github", at(-500), None)]);
+    observed.manifest.as_mut().unwrap().lost.push(lost);
+    let first = next(&json!({}), &observed, finished(), at(10));
+    let drift = first.drift.clone().unwrap();
+    assert_eq!((drift.removed, drift.breaking), (12, 12));
+    assert_eq!(drift.breaking_changes, ["slack: the toolkit is gone"]);
+    assert_eq!(first.toolkit_statuses[0].toolkit, "slack");
+    let known = serde_json::to_value(&first).unwrap();
+    let later = Cost {
+        started_at: Some(at(8000)),
+        api_calls: 3,
+    };
+    assert_eq!(
+        next_with(&known, &observed, finished(), None, later, at(9000)),
+        first
+    );
 }

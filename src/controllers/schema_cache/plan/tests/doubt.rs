@@ -196,3 +196,43 @@ fn anything_that_tells_of_tools_casts_doubt_on_an_empty_list() {
         toolkits.get_mut("github").unwrap().tools = Some(2);
     }));
 }
+
+#[test]
+fn a_toolkit_that_is_gone_is_lost_unless_the_spec_says_so() {
+    let cache = cache(&json!({"toolkits": {"noAuth": false}}), &synced_status());
+    let lost = |observed: &Observed| match decide(&cache, observed).step {
+        Some(Step::WriteManifest(manifest)) => manifest.lost,
+        other => panic!("{other:?}"),
+    };
+    let slugs = |lost: &[Lost]| -> Vec<String> { lost.iter().map(|lost| lost.slug.clone()).collect() };
+    let mut observed = settled(&cache, &[("github", "g1"), ("slack", "s1")]);
+    observed.catalogue = Some(catalogue(&["github"]));
+    let found = lost(&observed);
+    assert_eq!(slugs(&found), ["slack"], "its auth config is gone");
+    assert_eq!((found[0].tools, found[0].lost_at), (2, at(100)));
+
+    let of_another_spec = Observed {
+        manifest_is_of_spec: false,
+        ..observed.clone()
+    };
+    assert_eq!(lost(&of_another_spec), []);
+
+    let mut vanished = observed.clone();
+    let offered = vanished.catalogue.as_mut().unwrap();
+    offered.toolkits.remove("slack");
+    offered.configured.as_mut().unwrap().insert("slack".to_owned());
+    assert_eq!(
+        slugs(&lost(&vanished)),
+        ["slack"],
+        "Composio does not have it any more"
+    );
+
+    // It is told of once, and forgotten when it is back.
+    let Some(Step::WriteManifest(written)) = decide(&cache, &vanished).step else {
+        panic!();
+    };
+    vanished.manifest = Some(written);
+    assert_eq!(decide(&cache, &vanished).step, None);
+    vanished.catalogue = Some(catalogue(&["github", "slack"]));
+    assert_eq!(lost(&vanished), []);
+}

@@ -115,6 +115,7 @@ fn settled(cache: &ComposioSchemaCache, slugs: &[(&str, &str)]) -> Observed {
     Observed {
         cached: records.iter().map(cached).collect(),
         manifest: Some(Manifest::new(records.iter().map(Record::entry).collect())),
+        manifest_is_of_spec: true,
         manifest_is_labelled: true,
         checked_at: Some(at(90)),
         ..Observed::default()
