@@ -249,8 +249,12 @@ fn worst(failed: &BTreeMap<String, Failure>, short: Option<&Failure>) -> Option<
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
+            let cause = failed.iter().min_by_key(|(_, failure)| rank(failure));
+            let cause = cause.map_or(String::new(), |(slug, failure)| {
+                format!(". {slug}: {}", failure.message)
+            });
             Some(format!(
-                "{} toolkits could not be brought up to date: {}{more}",
+                "{} toolkits could not be brought up to date: {}{more}{cause}",
                 failed.len(),
                 names.join(", ")
             ))
