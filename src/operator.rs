@@ -136,6 +136,7 @@ async fn work(
         access,
         states: SyncStates::default(),
         lists: Lists::default(),
+        metrics: metrics.clone(),
     };
     let controllers = async {
         tokio::try_join!(

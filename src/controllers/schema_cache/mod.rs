@@ -42,6 +42,7 @@ use crate::runtime::failure::Failure;
 use crate::runtime::summary::Change;
 use crate::runtime::wake_ups::ObjectKey;
 use crate::runtime::{Context, Controller, Turn};
+use crate::telemetry::metrics::Metrics;
 
 /// The controller of `ComposioSchemaCache`.
 pub struct SchemaCaches {
@@ -51,6 +52,14 @@ pub struct SchemaCaches {
     pub states: SyncStates,
     /// What Composio listed lately.
     pub lists: Lists,
+    /// Shows when each cache was last verified.
+    pub metrics: Metrics,
+}
+
+impl SchemaCaches {
+    fn forget_metric(&self, key: &ObjectKey) {
+        self.metrics.cache_verified(&key.namespace, &key.name, None);
+    }
 }
 
 impl Controller for SchemaCaches {
@@ -138,6 +147,9 @@ impl Controller for SchemaCaches {
 
     fn remember(&self, turn: &Turn<'_, Self>) {
         self.states.record(turn);
+        if let Some((key, at)) = self.states.verified(turn) {
+            self.metrics.cache_verified(&key.namespace, &key.name, Some(at));
+        }
     }
 
     /// Whatever happens to a cache's ConfigMaps.
@@ -150,11 +162,15 @@ impl Controller for SchemaCaches {
     }
 
     fn on_deleted(&self, key: &ObjectKey, uid: &str) {
-        self.states.forget(uid);
+        if let Some(key) = self.states.forget(uid) {
+            self.forget_metric(&key);
+        }
         self.access.forget(key, uid);
     }
 
     fn on_relisted(&self, exists: &dyn Fn(&ObjectKey) -> bool) {
-        self.states.retain(exists);
+        for key in self.states.retain(exists) {
+            self.forget_metric(&key);
+        }
     }
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::ComposioSchemaCache;
 use crate::api::conditions::{RECONCILING, STALLED};
-use crate::controllers::schema_cache::events;
 use crate::controllers::schema_cache::observed::{CachedConfigMap, Catalogue};
+use crate::controllers::schema_cache::{SyncStates, events};
 use crate::runtime::summary::next_status;
 use crate::schemas::drift::Counts;
 use crate::schemas::manifest::Entry;
@@ -489,4 +489,39 @@ fn a_lost_toolkit_is_drift_and_stays_on_show() {
         next_with(&known, &observed, finished(), None, later, at(9000)),
         first
     );
+}
+
+#[test]
+fn a_cache_is_verified_by_every_sync_that_ends_well_and_by_no_other() {
+    let states = SyncStates::default();
+    let verified = |status: &Value, position: &Position<Phase>, now| {
+        let cache = cache(status);
+        let view = View::from(&cache);
+        states.open(view.uid, &view.key("composioschemacache"));
+        let turn = Turn {
+            view: &view,
+            observed: &observed(&[]),
+            step: None,
+            effect: None,
+            position,
+            now,
+        };
+        states.verified(&turn).map(|(_, at)| at)
+    };
+    let recorded = json!({"lastSyncTime": at(-900)});
+    let down = Failure::transient(Reason::ComposioUnavailable, "down");
+    let partly = Phase::Finished {
+        failed: BTreeMap::from([("github".to_owned(), down.clone())]),
+        short: None,
+    };
+    assert_eq!(
+        verified(&recorded, &Position::Failed(down), at(0)),
+        Some(at(-900)),
+        "what an earlier process recorded"
+    );
+    assert_eq!(verified(&recorded, &partly.into(), at(1)), None);
+    assert_eq!(verified(&recorded, &Position::Unchanged, at(2)), None);
+    for now in [at(3), at(9000)] {
+        assert_eq!(verified(&recorded, &finished().into(), now), Some(now));
+    }
 }
