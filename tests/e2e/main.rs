@@ -19,6 +19,7 @@ mod harness;
 mod lifecycle;
 mod process;
 mod races;
+mod restarts;
 mod schema_updates;
 mod schemas;
 mod trouble;

@@ -500,3 +500,14 @@ async fn a_toolkit_or_version_that_cannot_be_asked_for_is_refused_at_once() {
     }
     assert!(rig.requests().await.is_empty());
 }
+
+#[tokio::test]
+async fn an_item_that_is_not_even_json_costs_only_itself() {
+    let rig = Rig::new().await;
+    let body = r#"{"items": [{"slug": "A"}, {"slug": "B", "weight": NaN}, {"slug": "C"}], "total_items": 3}"#;
+    let answer = ResponseTemplate::new(200).set_body_raw(body, "application/json");
+    rig.answers("GET", TOOLS, answer).await;
+    let listing = rig.tools().await.unwrap();
+    assert_eq!((slugs(&listing), listing.missing()), (vec!["A", "C"], 1));
+    assert_eq!(rig.requests().await.len(), 1);
+}
