@@ -14,6 +14,7 @@ mod admission;
 mod cache_races;
 mod chart;
 mod crashes;
+mod doubts;
 mod examples;
 mod harness;
 mod lifecycle;
