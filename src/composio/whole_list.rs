@@ -1,8 +1,14 @@
 //! Lists that end before they are whole.
 //!
 //! A server that gives fewer items a page than it was asked for, and yet counts its pages by what it was asked for, calls a
-//! page the last one although more would follow. Its cursors are its own affair, so that none is made up here: the list is
-//! read again with pages that it does fill.
+//! page the last one although more would follow. The list is then read again with pages that it does fill. If it still
+//! names no further page, the pages are asked for by number: a cursor is documented as the base64 of page and limit.
+
+use std::collections::HashSet;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::json;
 
 use super::Error;
 use super::budget::Priority;
@@ -47,7 +53,46 @@ pub(super) async fn read_whole<T>(
         best.pages = again.pages;
     }
     best.pages += pages;
+    walk(transport, priority, &list, &mut best).await;
     Ok(best)
+}
+
+/// Asks for page after page by its number, until nothing is missing or a page brings nothing new. What a server makes of
+/// such a cursor is its own affair: an error only ends the walk.
+async fn walk<T>(transport: &Transport, priority: Priority, list: &List<'_, T>, found: &mut Listing<T>) {
+    let mut known: HashSet<String> = found
+        .items
+        .iter()
+        .map(|item| (list.id)(item).to_owned())
+        .collect();
+    for number in 2..=MOST_PAGES {
+        if found.unlisted() == 0 {
+            return;
+        }
+        let cursor = cursor(number, list.page_size);
+        let mut query = list.query.clone();
+        query.push(("cursor", &cursor));
+        let page = List { query, ..*list };
+        let Ok(page) = read(transport, priority, &page).await else {
+            return;
+        };
+        found.pages += page.pages;
+        let before = known.len();
+        let new = page
+            .items
+            .into_iter()
+            .filter(|item| known.insert((list.id)(item).to_owned()));
+        found.items.extend(new);
+        if known.len() == before {
+            return;
+        }
+        found.skipped.extend(page.skipped);
+    }
+}
+
+fn cursor(page: usize, limit: &str) -> String {
+    let limit: usize = limit.parse().unwrap_or_default();
+    BASE64_STANDARD.encode(json!({ "page": page, "limit": limit }).to_string())
 }
 
 /// The page size that the server seems to have kept to; None if the list is whole, or pages of another size would not help.

@@ -51,11 +51,21 @@ async fn one_toolkit_fails_in_every_way_while_others_work() {
         (Fault::FalseTotal { by: 2 }, 8, json!({"total_items": 10})),
         (Fault::FalseTotal { by: -9 }, 8, json!({"total_items": 0})),
         (
-            Fault::LyingLastPage { rows: 5 },
+            Fault::LyingLastPage {
+                rows: 5,
+                always: false,
+            },
             5,
             json!({"total_items": 8, "total_pages": 1, "next_cursor": null}),
         ),
-        (Fault::LyingLastPage { rows: 8 }, 8, json!({"total_items": 8})),
+        (
+            Fault::LyingLastPage {
+                rows: 8,
+                always: false,
+            },
+            8,
+            json!({"total_items": 8}),
+        ),
     ] {
         let page = world.github_under(fault).await.ok();
         assert_eq!(slugs(&page).len(), items);

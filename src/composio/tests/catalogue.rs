@@ -330,14 +330,19 @@ async fn a_list_that_is_cut_short_is_read_in_pages_that_the_server_fills() {
     let simulator = Simulator::start(config).await.unwrap();
     let client = client(simulator.url().to_owned(), Arc::new(Recorder::default()));
     let whole = client.list_toolkits(Priority::Interactive, true).await.unwrap();
-    simulator.inject(
-        Rule::new(Fault::LyingLastPage { rows: 50 })
-            .on("GET", "/toolkits")
-            .for_ever(),
-    );
-    let listing = client.list_toolkits(Priority::Interactive, true).await.unwrap();
-    assert_eq!((listing.missing(), listing.items.len()), (0, whole.items.len()));
-    assert_eq!(listing.pages, 1 + 3, "the one that lied, and three of fifty");
+    // Pages that are read: the one that lied, and then all of fifty; where these name no next page either, by number.
+    for always in [false, true] {
+        simulator.clear_faults();
+        let lies = Fault::LyingLastPage { rows: 50, always };
+        simulator.inject(Rule::new(lies).on("GET", "/toolkits").for_ever());
+        let listing = client.list_toolkits(Priority::Interactive, true).await.unwrap();
+        assert_eq!(
+            (listing.missing(), listing.items.len()),
+            (0, whole.items.len()),
+            "{always}"
+        );
+        assert_eq!(listing.pages, 1 + 3, "{always}");
+    }
     simulator.stop().await;
 }
 

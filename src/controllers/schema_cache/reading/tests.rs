@@ -87,7 +87,11 @@ async fn what_composio_says_of_a_toolkit_is_doubted() {
     let table = [
         (
             "a list that lies",
-            on_tools(Fault::LyingLastPage { rows: 3 }).for_ever(),
+            on_tools(Fault::LyingLastPage {
+                rows: 3,
+                always: false,
+            })
+            .for_ever(),
             github(),
             Ok((8, 0)),
         ),
