@@ -353,7 +353,7 @@ async fn one_toolkit_that_fails_does_not_fail_the_rest() {
             ("acme", "ApiKeyForbidden"),
             ("github", "ComposioUnavailable"),
             ("nosuch_toolkit", "ToolkitNotFound"),
-            ("odd", "RequestRefused"),
+            ("odd", "ToolkitRefused"),
             ("slack", "ComposioUnavailable"),
         ]
     );

@@ -172,7 +172,7 @@ impl Asking<'_> {
                         .extend(detail.map(|detail| (slug, entry_of(&detail))));
                 }
                 Err(error) => {
-                    let failure = refused(&error);
+                    let failure = composio_failure(&error, Reason::ToolkitRefused);
                     if run.concerns_all(&failure) {
                         return Err(failure);
                     }

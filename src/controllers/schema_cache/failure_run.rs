@@ -63,7 +63,7 @@ mod tests {
             Reason::EmptyResponse,
             Reason::IncompleteResponse,
             Reason::ConfigMapConflict,
-            Reason::RequestRefused,
+            Reason::ToolkitRefused,
         ] {
             assert_eq!(bearable(reason), None, "{reason:?}");
         }

@@ -177,7 +177,7 @@ fn unknown(desired: &DesiredToolkit) -> Failure {
 }
 
 fn refused(error: &crate::composio::Error) -> Failure {
-    composio_failure(error, Reason::RequestRefused)
+    composio_failure(error, Reason::ToolkitRefused)
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ use crate::runtime::plan::Position;
 use crate::schemas::manifest::{Entry, Lost, Manifest, Stale};
 use crate::schemas::record::Record;
 
+/// How often what Composio did not deliver is asked for again by backoff.
+const MAX_HASTE: i64 = 6;
+
 /// Most failing toolkits that a message names.
 const MAX_NAMED: usize = 5;
 
@@ -215,11 +218,16 @@ fn finished(view: &View<'_>, failed: BTreeMap<String, Failure>, short: Option<Fa
     Plan::rest(Phase::Finished { failed, short }).requeue_in(refresh_interval(view))
 }
 
-/// What only a person can fix, and nothing tells of, is tried again with the next refresh: the rest must not wait for it.
+/// What only a person can fix, and nothing tells of, is tried again with the next refresh: the rest must not wait for it. So
+/// is what Composio does not deliver however often it is asked: what it did deliver is cached.
 pub fn retry_policy(view: &View<'_>, failure: Failure) -> Failure {
-    let at_refresh = failure.class == Class::Stalled && failure.reason.policy().recheck.is_none();
+    let is_for_a_person = failure.class == Class::Stalled && failure.reason.policy().recheck.is_none();
+    let is_lasting = failure.reason == Reason::IncompleteResponse
+        && view
+            .current_failure()
+            .is_some_and(|current| current.reason == Some(failure.reason) && current.failures >= MAX_HASTE);
     Failure {
-        retry_after: if at_refresh {
+        retry_after: if is_for_a_person || is_lasting {
             Some(refresh_interval(view))
         } else {
             failure.retry_after

@@ -225,11 +225,25 @@ fn what_only_a_person_can_fix_does_not_end_the_refreshes() {
     let refused = Failure::stalled(Reason::RequestRefused, "no");
     let failed = BTreeMap::from([("github".to_owned(), refused.clone())]);
     let observed = observed(&[record("reddit", at(0), None)]);
-    for position in [
-        Phase::Finished { failed, short: None }.into(),
-        Position::Failed(refused),
+    let short = Failure::transient(Reason::IncompleteResponse, "not all");
+    let lasting = Phase::Finished {
+        failed: BTreeMap::new(),
+        short: Some(short),
+    };
+    let first = next(&json!({}), &observed, lasting.clone(), at(10))
+        .retry
+        .unwrap();
+    assert!(first.next_attempt_at.unwrap().0 < at(60), "at first by backoff");
+    let tried = |failures: i64| {
+        json!({"observedGeneration": 1, "retry": {"failures": failures, "lastFailureAt": at(0),
+            "nextAttemptAt": at(5), "reason": "IncompleteResponse"}})
+    };
+    for (status, position) in [
+        (json!({}), Phase::Finished { failed, short: None }.into()),
+        (json!({}), Position::Failed(refused)),
+        (tried(6), lasting.into()),
     ] {
-        let retry = next(&json!({}), &observed, position, at(10)).retry.unwrap();
+        let retry = next(&status, &observed, position, at(10)).retry.unwrap();
         let next_attempt = retry.next_attempt_at.unwrap().0;
         assert!(
             next_attempt >= at(10 + 6 * 3600) && next_attempt <= at(10 + 7 * 3600),
