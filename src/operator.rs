@@ -15,7 +15,7 @@ use crate::composio::{CallObserver, Connections, PollerOptions};
 use crate::controllers::access::{Access, SharedWith};
 use crate::controllers::auth_configs::AuthConfigs;
 use crate::controllers::reddit_connection::{LookUps, Proofs, RedditConnections};
-use crate::controllers::schema_cache::{SchemaCaches, SyncStates};
+use crate::controllers::schema_cache::{Lists, SchemaCaches, SyncStates};
 use crate::runtime::crds::{Crd, wait_for_crds};
 use crate::runtime::events::Publisher;
 use crate::runtime::lease::{self, Leadership, LeaseConfig};
@@ -137,6 +137,8 @@ async fn work(
     let caches = SchemaCaches {
         access,
         states: SyncStates::default(),
+        lists: Lists::default(),
+        metrics: metrics.clone(),
     };
     let controllers = async {
         tokio::try_join!(

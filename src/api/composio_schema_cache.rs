@@ -309,6 +309,11 @@ pub struct ComposioSchemaCacheStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_toolkits: Option<i64>,
 
+    /// Lists of auth configs in a row that were empty although toolkits are cached because of some. Nothing is deleted
+    /// before there were six.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_auth_config_lists: Option<i64>,
+
     /// What the last sync with changes changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftStatus>,
@@ -394,10 +399,15 @@ pub struct DriftStatus {
     /// Tools that are gone.
     pub removed: i64,
 
+    /// Deprecated tools that are not cached any more because spec.includeDeprecated was switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<i64>,
+
     /// Tools that are there as before, with another description or schema.
     pub changed: i64,
 
-    /// Tools that may break their callers: gone, or an input became required, or an output vanished.
+    /// Tools that may break their callers: gone, alone or with their toolkit, or something that was accepted is not any
+    /// more, or something that was promised is not any more.
     pub breaking: i64,
 
     /// The breaking changes in words, at most 10. More of them, and the names of the tools that were added, removed and

@@ -45,6 +45,8 @@ pub enum Reason {
     ConfigMapConflict,
     /// The toolkit does not exist in Composio.
     ToolkitNotFound,
+    /// Composio refused a request that is about one toolkit.
+    ToolkitRefused,
     /// Composio listed no tools, or no toolkits, where there were some.
     EmptyResponse,
     /// Composio listed fewer than it said there are.

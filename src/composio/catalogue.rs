@@ -3,6 +3,8 @@
 
 use serde_json::value::RawValue;
 
+use super::model::AuthConfig;
+
 /// One toolkit as the catalogue lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ToolkitSummary {
@@ -94,4 +96,15 @@ pub(crate) struct ToolQuery {
     pub version: Option<String>,
     /// Deprecated tools as well.
     pub include_deprecated: bool,
+}
+
+/// The auth configs of a project that new accounts can be made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EnabledAuthConfigs {
+    /// Those that could be read.
+    pub configs: Vec<AuthConfig>,
+    /// How many others there are, enabled or not: with any of them, a config's absence proves nothing.
+    pub missing: usize,
+    /// How many pages were read.
+    pub pages: usize,
 }

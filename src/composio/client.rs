@@ -9,12 +9,13 @@ use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::budget::{Budget, Priority};
-use super::catalogue::{Tool, ToolQuery, ToolkitDetail, ToolkitSummary};
+use super::catalogue::{EnabledAuthConfigs, Tool, ToolQuery, ToolkitDetail, ToolkitSummary};
 use super::list::{List, Listing, PAGE_SIZE, read};
 use super::model::{
     Account, AccountQuery, AccountStatus, AuthConfig, Deletion, ExecuteRequest, Link, LinkRequest, ToolResult,
 };
 use super::transport::{Call, EXECUTE_TOOL, Failure, Transport};
+use super::whole_list::read_whole;
 use super::{ClientOptions, Error, wire};
 
 /// Longest error text of a tool that is kept, in characters: callers search it for words.
@@ -125,14 +126,10 @@ impl Client {
     }
 
     /// Every auth config of the project that new accounts can be made with.
-    ///
-    /// # Errors
-    /// Also [`Error::Decode`] if a part of the list could not be decoded: callers conclude from a config's absence that its
-    /// toolkit is no longer in use.
     pub(crate) async fn list_all_auth_configs(
         &self,
         priority: Priority,
-    ) -> Result<Listing<AuthConfig>, Error> {
+    ) -> Result<EnabledAuthConfigs, Error> {
         let list = List {
             operation: "list_auth_configs",
             path: "auth_configs",
@@ -144,39 +141,40 @@ impl Client {
             id: |config: &AuthConfig| &config.id,
             wanted: &|_| true,
         };
-        let mut listing = read(&self.0, priority, &list).await?;
-        let read = listing.items.len();
-        let all = listing
-            .reported_total
-            .unwrap_or(0)
-            .max(read + listing.skipped.len());
-        if read < all {
-            return Err(Error::Decode {
-                message: format!("only {read} of {all} auth configs can be read"),
-                excerpt: String::new(),
-            });
-        }
-        listing.items.retain(|config| config.enabled);
-        Ok(listing)
+        let listing = read_whole(&self.0, priority, list).await?;
+        Ok(EnabledAuthConfigs {
+            missing: listing.missing(),
+            pages: listing.pages,
+            configs: listing
+                .items
+                .into_iter()
+                .filter(|config| config.enabled)
+                .collect(),
+        })
     }
 
-    /// The whole catalogue, by slug: native and custom toolkits, the deprecated ones included.
-    pub(crate) async fn list_toolkits(&self, priority: Priority) -> Result<Listing<ToolkitSummary>, Error> {
+    /// The whole catalogue, by slug: native and custom toolkits. Composio lists deprecated ones on request, and does not
+    /// mark them.
+    pub(crate) async fn list_toolkits(
+        &self,
+        priority: Priority,
+        include_deprecated: bool,
+    ) -> Result<Listing<ToolkitSummary>, Error> {
         let list = List {
             operation: "list_toolkits",
             path: "toolkits",
             page_size: CATALOGUE_PAGE_SIZE,
             query: vec![
                 ("type", "all"),
-                ("include_deprecated", "true"),
+                ("include_deprecated", bool_text(include_deprecated)),
                 // The other order, by usage, moves while pages are read.
                 ("sort_by", "alphabetically"),
             ],
             decode: wire::toolkit_item,
             id: |toolkit: &ToolkitSummary| &toolkit.slug,
-            wanted: &|_| true,
+            wanted: &|toolkit| include_deprecated || !toolkit.deprecated,
         };
-        read(&self.0, priority, &list).await
+        read_whole(&self.0, priority, list).await
     }
 
     /// One toolkit, of its latest version or the one named; `None` if Composio says that there is no such toolkit, or
@@ -233,7 +231,7 @@ impl Client {
             // If the server ignored the filter, tools of other toolkits must not be returned.
             wanted: &|tool| tool.toolkit.slug.is_empty() || tool.toolkit.slug.eq_ignore_ascii_case(&toolkit),
         };
-        read(&self.0, priority, &list).await
+        read_whole(&self.0, priority, list).await
     }
 
     /// All accounts that match, of every status and account type, oldest first.

@@ -185,7 +185,13 @@ async fn read_pages<T>(
         let (items, next, reported_total) = transport
             .call(&call, |body| {
                 let page = page(body)?;
-                let items: Vec<_> = page.items.iter().map(|item| (list.decode)(item)).collect();
+                let unreadable = (0..page.unreadable).map(|_| Err(Skipped::default()));
+                let items: Vec<_> = page
+                    .items
+                    .iter()
+                    .map(|item| (list.decode)(item))
+                    .chain(unreadable)
+                    .collect();
                 Ok((items, page.next_cursor, page.total_items))
             })
             .await?;

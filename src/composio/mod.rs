@@ -16,13 +16,14 @@ mod options;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod whole_list;
 mod wire;
 
 pub(crate) use self::accounts::{AccountState, Polled, PollerOptions};
 pub(crate) use self::budget::Priority;
 #[cfg(test)]
 pub(crate) use self::catalogue::ToolToolkit;
-pub(crate) use self::catalogue::{Tool, ToolQuery, ToolkitDetail};
+pub(crate) use self::catalogue::{EnabledAuthConfigs, Tool, ToolQuery, ToolkitDetail, ToolkitSummary};
 #[cfg(test)]
 pub(crate) use self::client::NoObserver;
 pub(crate) use self::client::{CallObserver, Client};

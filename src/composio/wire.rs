@@ -1,6 +1,7 @@
 //! Decodes Composio's JSON leniently: fields may be missing, null, unknown, or numbers written as text. Decoding fails only
 //! where a field is missing that the operator cannot do without.
 
+mod broken_page;
 mod catalogue;
 mod error_body;
 
@@ -64,6 +65,8 @@ fn item<'a, T: Deserialize<'a>>(item: &'a RawValue) -> Result<T, Skipped> {
 /// One page of a list; its items are decoded one by one, so that one bad item does not hide the others.
 pub(super) struct Page<'a> {
     pub items: Vec<&'a RawValue>,
+    /// Items beside these that are not JSON.
+    pub unreadable: usize,
     pub next_cursor: Option<String>,
     pub total_items: Option<u64>,
 }
@@ -80,9 +83,13 @@ struct PageWire<'a> {
 }
 
 pub(super) fn page(body: &[u8]) -> Result<Page<'_>, Unreadable> {
-    let wire: PageWire<'_> = object(body)?;
+    let wire: PageWire<'_> = match object(body) {
+        Ok(wire) => wire,
+        Err(unreadable) => return broken_page::broken_page(body).ok_or(unreadable),
+    };
     Ok(Page {
         items: wire.items,
+        unreadable: 0,
         next_cursor: text(&wire.next_cursor),
         total_items: count(&wire.total_items),
     })

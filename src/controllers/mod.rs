@@ -6,3 +6,5 @@ pub mod access;
 pub mod auth_configs;
 pub mod reddit_connection;
 pub mod schema_cache;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
+mod shared;

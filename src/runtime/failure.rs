@@ -63,7 +63,8 @@ impl Reason {
             | Self::LinkSecretConflict
             | Self::ConfigMapConflict => (true, Some(MAX_BACKOFF), Scope::Object),
             Self::RequestRefused => (true, None, Scope::Object),
-            Self::ToolkitNotFound => (true, None, Scope::Part),
+            Self::ToolkitNotFound | Self::ToolkitRefused => (true, None, Scope::Part),
+            Self::IncompleteResponse => (false, None, Scope::Part),
             Self::RateLimited | Self::WaitingForTurn => (false, None, Scope::ApiKey),
             _ => (false, None, Scope::Object),
         };

@@ -22,6 +22,24 @@ pub struct Manifest {
     pub totals: Totals,
     /// The toolkits, by slug.
     pub toolkits: Vec<Entry>,
+    /// Toolkits that were lost last, at most 50: cached before and gone since, although the same ones were selected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Lost>,
+}
+
+/// Most toolkits that are remembered as lost.
+const MAX_LOST: usize = 50;
+
+/// A toolkit that was cached and is gone.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lost {
+    /// Its slug.
+    pub slug: String,
+    /// How many tools it had.
+    pub tools: usize,
+    /// When that was found.
+    pub lost_at: Timestamp,
 }
 
 /// Sums over the toolkits of a manifest.
@@ -61,6 +79,14 @@ pub struct Entry {
     /// Tools that are too large for any ConfigMap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted_tools: Vec<String>,
+    /// How many tools Composio has beside these, and did not deliver.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing_tools: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+pub(super) const fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Since when a toolkit is out of date, and why.
@@ -89,7 +115,22 @@ impl Manifest {
                 stale: toolkits.iter().filter(|entry| entry.stale.is_some()).count(),
             },
             toolkits,
+            lost: Vec::new(),
         }
+    }
+
+    /// The same, which follows `before`, and in which these toolkits are lost.
+    #[must_use]
+    pub fn having_lost(mut self, lost: Vec<Lost>, before: Option<&Self>) -> Self {
+        let is_back = |lost: &Lost| self.entry(&lost.slug).is_some_and(|entry| entry.stale.is_none());
+        self.lost = if lost.is_empty() {
+            let known = before.iter().flat_map(|before| &before.lost);
+            known.filter(|lost| !is_back(lost)).cloned().collect()
+        } else {
+            lost
+        };
+        self.lost.truncate(MAX_LOST);
+        self
     }
 
     /// The JSON that is written.
@@ -130,6 +171,7 @@ mod tests {
             synced_at: Timestamp::UNIX_EPOCH,
             stale: None,
             omitted_tools: vec![],
+            missing_tools: 0,
         }
     }
 

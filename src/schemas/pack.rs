@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
@@ -68,6 +69,9 @@ pub struct ToolkitFacts {
     pub auth_modes: Vec<String>,
     /// What kind of toolkit it is.
     pub categories: Vec<String>,
+    /// How many tools Composio has beside those that are cached, and did not deliver.
+    #[serde(default, skip_serializing_if = "super::manifest::is_zero")]
+    pub missing_tools: usize,
 }
 
 /// `toolkit.json`.
@@ -312,21 +316,26 @@ fn gzip(text: &str) -> Vec<u8> {
 /// # Errors
 /// The part holds no tools, or they are damaged.
 pub fn unpack(part: &Part) -> io::Result<Vec<Value>> {
-    let text = match (part.data.get(TOOLS_KEY), part.binary_data.get(TOOLS_GZIP_KEY)) {
-        (Some(text), _) => text.clone(),
+    Ok(serde_json::from_str(&tools_text(part)?)?)
+}
+
+/// The text of the tools of one part, however they are stored.
+///
+/// # Errors
+/// The part holds no tools, or they are damaged.
+pub fn tools_text(part: &Part) -> io::Result<Cow<'_, str>> {
+    match (part.data.get(TOOLS_KEY), part.binary_data.get(TOOLS_GZIP_KEY)) {
+        (Some(text), _) => Ok(Cow::Borrowed(text)),
         (None, Some(bytes)) => {
             let mut text = String::new();
             GzDecoder::new(bytes.as_slice()).read_to_string(&mut text)?;
-            text
+            Ok(Cow::Owned(text))
         }
-        (None, None) => {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the ConfigMap holds no tools",
-            ));
-        }
-    };
-    Ok(serde_json::from_str(&text)?)
+        (None, None) => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the ConfigMap holds no tools",
+        )),
+    }
 }
 
 /// Hash over the name, the keys and the annotations of a ConfigMap that are ours: tells whether all of it is as it was

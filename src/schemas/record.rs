@@ -46,6 +46,8 @@ pub struct Record {
     pub config_maps: Vec<String>,
     /// Tools that are left out.
     pub omitted_tools: Vec<String>,
+    /// How many tools Composio has beside these, and did not deliver.
+    pub missing_tools: usize,
     /// When the content was last written.
     pub synced_at: Timestamp,
     /// What changed then.
@@ -87,6 +89,10 @@ impl Record {
                 (!self.omitted_tools.is_empty()).then(|| list(&self.omitted_tools)),
             ),
             (
+                "missing-tools",
+                (self.missing_tools > 0).then(|| self.missing_tools.to_string()),
+            ),
+            (
                 "drift",
                 self.drift
                     .as_ref()
@@ -117,6 +123,9 @@ impl Record {
             sha256: annotations.get(CONTENT).cloned()?,
             config_maps: unlist(&text("config-maps")?),
             omitted_tools: unlist(&text("omitted-tools").unwrap_or_default()),
+            missing_tools: text("missing-tools")
+                .and_then(|count| count.parse().ok())
+                .unwrap_or_default(),
             synced_at: text("synced-at")?.parse().ok()?,
             drift: text("drift").and_then(|text| serde_json::from_str(&text).ok()),
         })
@@ -134,6 +143,7 @@ impl Record {
             synced_at: self.synced_at,
             stale: None,
             omitted_tools: self.omitted_tools.clone(),
+            missing_tools: self.missing_tools,
         }
     }
 }
@@ -154,6 +164,7 @@ mod tests {
             sha256: "abc".to_owned(),
             config_maps: vec!["schemas-github".to_owned(), "schemas-github.2".to_owned()],
             omitted_tools: vec!["GIANT".to_owned()],
+            missing_tools: 4,
             synced_at: Timestamp::UNIX_EPOCH,
             drift: Some(Drift {
                 added: vec!["A".to_owned()],

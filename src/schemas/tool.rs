@@ -43,6 +43,14 @@ impl CachedTool {
             json: json.to_string(),
         }
     }
+
+    /// A tool that was cached before, from its JSON.
+    pub fn from_json(tool: &Value) -> Option<Self> {
+        Some(Self {
+            slug: tool["slug"].as_str()?.to_owned(),
+            json: tool.to_string(),
+        })
+    }
 }
 
 /// The schema with its keys sorted. One that is nested too deeply to be read stays as it was sent, as text: a single bad

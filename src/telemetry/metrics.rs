@@ -1,7 +1,8 @@
 //! The operator's metrics: a fixed set of families with closed label values, so that cardinality is known in advance.
 //!
 //! The names, all with the prefix `composio_operator_`, are part of the operator's interface; dashboards and alerts
-//! read them. Label values are `&'static str`: no name, id or message of an object ever becomes a label.
+//! read them. Label values are `&'static str`: no id or message of an object ever becomes a label. Names do for schema caches
+//! alone, of which there are few; how many are shown is bounded.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -96,6 +97,12 @@ struct CrdLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    namespace: String,
+    name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
     outcome: &'static str,
 }
@@ -114,6 +121,7 @@ pub struct Metrics {
     leader: Gauge,
     crd_missing: Family<CrdLabels, Gauge>,
     events: Family<EventLabels, Counter>,
+    cache_verified: Family<CacheLabels, Gauge>,
 }
 
 impl Metrics {
@@ -131,6 +139,7 @@ impl Metrics {
             leader: Gauge::default(),
             crd_missing: Family::default(),
             events: Family::default(),
+            cache_verified: Family::default(),
         };
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("composio_operator"));
@@ -153,6 +162,7 @@ impl Metrics {
             leader,
             crd_missing,
             events,
+            cache_verified,
         } = self.clone();
         registry.register("reconcile", "Reconciles by how they ended", reconciles);
         let help = "Time one reconcile took, remote calls included";
@@ -177,6 +187,12 @@ impl Metrics {
             crd_missing,
         );
         registry.register("events", "Kubernetes events by what became of them", events);
+        let help = "When all schemas of a cache were last found or brought up to date, in seconds since 1970";
+        registry.register(
+            "schema_cache_last_verified_timestamp_seconds",
+            help,
+            cache_verified,
+        );
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the operator", build);
     }
@@ -231,6 +247,22 @@ impl Metrics {
         self.crd_missing
             .get_or_create(&CrdLabels { crd: crd.to_owned() })
             .set(missing.into());
+    }
+
+    /// Shows when a schema cache was last verified; None: it is gone.
+    pub(crate) fn cache_verified(&self, namespace: &str, name: &str, at: Option<jiff::Timestamp>) {
+        let labels = CacheLabels {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        match at {
+            Some(at) => {
+                self.cache_verified.get_or_create(&labels).set(at.as_second());
+            }
+            None => {
+                self.cache_verified.remove(&labels);
+            }
+        }
     }
 
     /// Counts what became of one event.
@@ -307,7 +339,13 @@ mod tests {
         metrics.leader(true);
         metrics.crd_missing("redditconnections.composio-operator.dev", true);
         metrics.event(EventOutcome::Suppressed);
+        metrics.cache_verified(
+            "agents",
+            "tools",
+            jiff::Timestamp::from_second(1_767_225_600).ok(),
+        );
         for line in [
+            r#"composio_operator_schema_cache_last_verified_timestamp_seconds{namespace="agents",name="tools"} 1767225600"#,
             r#"composio_operator_reconcile_total{controller="redditconnection",outcome="applied"} 1"#,
             r#"composio_operator_reconcile_duration_seconds_count{controller="redditconnection"} 1"#,
             r#"composio_operator_failures_total{controller="channelsync",reason="RateLimited"} 1"#,

@@ -146,7 +146,7 @@ async fn wrong_answers_about_a_toolkit_leave_its_last_good_schemas() {
                 status: 404,
                 message: Some("no such toolkit".to_owned()),
             },
-            "RequestRefused",
+            "ToolkitRefused",
         ),
         (Fault::FalseTotal { by: 3 }, "IncompleteResponse"),
     ];

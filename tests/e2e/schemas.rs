@@ -15,7 +15,7 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, World};
+use crate::harness::{KEY, PATIENCE, World};
 
 /// Everything this cache needs to be quick about in tests is on request; the interval is never waited for.
 impl World {
@@ -314,22 +314,30 @@ async fn config_maps_of_others_are_never_overwritten() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_toolkit_that_fails_does_not_fail_the_rest() {
     let world = World::new().await;
-    let _operator = world.operator();
-    world.simulator.inject(
-        Rule::new(Fault::Status {
-            status: 500,
-            body: None,
-            content_type: None,
-            commit: false,
-        })
-        .on("GET", "/toolkits/github")
-        .for_ever(),
-    );
-    let spec = json!({"toolkits": {"include": ["github", "nosuch_toolkit"]}});
+    // A request and its repetitions would take longer than a reconcile may.
+    let _operator = world.operator_with(&["--reconcile-timeout", "12s"], Some(KEY));
+    let refused = |status| Fault::ApiError {
+        status,
+        message: None,
+    };
+    for (path, fault) in [
+        ("/toolkits/github", refused(500)),
+        ("/toolkits/acme", refused(403)),
+        ("/toolkits/odd", refused(400)),
+    ] {
+        world
+            .simulator
+            .inject(Rule::new(fault).on("GET", path).for_ever());
+    }
+    let hang = Rule::new(Fault::Hang { before_commit: true }).on("GET", "/tools");
+    world
+        .simulator
+        .inject(hang.with_query("toolkit_slug", "slack").for_ever());
+    let spec = json!({"toolkits": {"include": ["acme", "github", "nosuch_toolkit", "odd", "slack"]}});
     world.cache("tools", spec).await.unwrap();
     let cache = world
-        .cache_is("tools", "named both", |status| {
-            status.failing_toolkits == Some(2) && status.progress.is_none()
+        .cache_is("tools", "named all", |status| {
+            status.failing_toolkits == Some(5) && status.progress.is_none()
         })
         .await;
     let status = cache.status.unwrap();
@@ -342,9 +350,17 @@ async fn one_toolkit_that_fails_does_not_fail_the_rest() {
     assert_eq!(
         named,
         [
+            ("acme", "ApiKeyForbidden"),
             ("github", "ComposioUnavailable"),
-            ("nosuch_toolkit", "ToolkitNotFound")
+            ("nosuch_toolkit", "ToolkitNotFound"),
+            ("odd", "ToolkitRefused"),
+            ("slack", "ComposioUnavailable"),
         ]
+    );
+    let manifest = manifest_of(&world.config_maps().get("schemas-manifest").await.unwrap());
+    assert_eq!(
+        manifest.totals.toolkits, 3,
+        "the manifest is written all the same"
     );
     assert_eq!(conditions::kstatus_violation(&status.conditions), None);
     assert!(read(&world, "schemas-reddit").await.is_some());
@@ -352,7 +368,7 @@ async fn one_toolkit_that_fails_does_not_fail_the_rest() {
     world.simulator.clear_faults();
     world
         .cache_is("tools", "cached github", |status| {
-            status.failing_toolkits == Some(1)
+            status.failing_toolkits == Some(3)
         })
         .await;
     assert!(

@@ -94,6 +94,23 @@ pub enum Fault {
         /// By how much, at most down to 0.
         by: i64,
     },
+    /// A page of more rows than this ends after them and calls itself the only page, while the total stays true. Pages of
+    /// no more rows than this are as they should be.
+    LyingLastPage {
+        /// Rows that are left.
+        rows: usize,
+        /// These, too, call themselves the only page.
+        #[serde(default)]
+        always: bool,
+    },
+    /// Some items of a list are not what they should be.
+    BadItems {
+        /// What stands in their place.
+        item: Value,
+        /// How many, from the first one on.
+        #[serde(default = "one_row")]
+        rows: usize,
+    },
 }
 
 const fn one_row() -> usize {
@@ -138,10 +155,38 @@ impl Fault {
                     [("total_items", total.saturating_add_signed(*by).into())],
                 );
             }
+            Self::LyingLastPage { rows, always } if *always || has_more_items(&response, *rows) => {
+                let mut items = response["items"].take();
+                if let Some(items) = items.as_array_mut() {
+                    items.truncate(*rows);
+                }
+                overwrite_list(
+                    &mut response,
+                    [
+                        ("items", items),
+                        ("next_cursor", Value::Null),
+                        ("total_pages", 1.into()),
+                    ],
+                );
+            }
+            Self::BadItems { item, rows } => {
+                let items = response.get_mut("items").and_then(Value::as_array_mut);
+                items
+                    .into_iter()
+                    .flatten()
+                    .take(*rows)
+                    .for_each(|found| *found = item.clone());
+            }
             _ => {}
         }
         response
     }
+}
+
+fn has_more_items(response: &Value, rows: usize) -> bool {
+    response["items"]
+        .as_array()
+        .is_some_and(|items| items.len() > rows)
 }
 
 fn overwrite_list<const N: usize>(response: &mut Value, fields: [(&str, Value); N]) {

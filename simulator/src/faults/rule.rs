@@ -317,6 +317,8 @@ mod tests {
             json!({"kind": "emptyItems"}),
             json!({"kind": "shiftedPage", "by": -1}),
             json!({"kind": "falseTotal", "by": 3}),
+            json!({"kind": "lyingLastPage", "rows": 50}),
+            json!({"kind": "badItems", "item": {"slug": 7}, "rows": 2}),
         ] {
             let fault: Fault = serde_json::from_value(kind.clone()).unwrap();
             assert_eq!(kind["kind"], <&str>::from(&fault));

@@ -50,11 +50,35 @@ async fn one_toolkit_fails_in_every_way_while_others_work() {
         ),
         (Fault::FalseTotal { by: 2 }, 8, json!({"total_items": 10})),
         (Fault::FalseTotal { by: -9 }, 8, json!({"total_items": 0})),
+        (
+            Fault::LyingLastPage {
+                rows: 5,
+                always: false,
+            },
+            5,
+            json!({"total_items": 8, "total_pages": 1, "next_cursor": null}),
+        ),
+        (
+            Fault::LyingLastPage {
+                rows: 8,
+                always: false,
+            },
+            8,
+            json!({"total_items": 8}),
+        ),
     ] {
         let page = world.github_under(fault).await.ok();
         assert_eq!(slugs(&page).len(), items);
         assert_has(&page, &expected);
     }
+    let item = json!({"slug": {}});
+    let bad = Fault::BadItems {
+        item: item.clone(),
+        rows: 2,
+    };
+    let items = world.github_under(bad).await.ok()["items"].clone();
+    assert_eq!([&items[0], &items[1]], [&item, &item]);
+    assert!(items[2]["slug"].is_string());
     let cut = world.github_under(Fault::TruncateJson).await;
     assert_eq!(cut.status, 200);
     assert!(serde_json::from_str::<Value>(&cut.text).is_err());

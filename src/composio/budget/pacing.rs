@@ -115,13 +115,22 @@ struct Class {
     last: Option<At>,
 }
 
+/// One call of the last window.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: At,
+    class: Priority,
+    /// Its answer has arrived, so that the server has certainly counted it.
+    answered: bool,
+}
+
 /// State of one budget.
 #[derive(Clone, Debug)]
 pub(super) struct Pacer {
     limit: u64,
     window: Duration,
     /// The calls of the last window, oldest first.
-    log: VecDeque<(At, Priority)>,
+    log: VecDeque<Sent>,
     classes: [Class; CLASSES],
     /// No call may be sent before.
     closed_until: At,
@@ -203,10 +212,10 @@ impl Pacer {
     }
 
     fn forget_old(&mut self, now: At) {
-        while let Some((at, class)) = self.log.front()
-            && *at + self.counted_for() < now
+        while let Some(oldest) = self.log.front()
+            && oldest.at + self.counted_for() < now
         {
-            self.classes[class.index()].used -= 1;
+            self.classes[oldest.class.index()].used -= 1;
             self.log.pop_front();
         }
         if self
@@ -234,12 +243,12 @@ impl Pacer {
                 && (used[class.index()] < self.guaranteed(class) || total + kept < self.usable())
         };
         let mut earliest = At::ZERO;
-        for (at, oldest) in &self.log {
+        for oldest in &self.log {
             if fits(&used) {
                 break;
             }
-            used[oldest.index()] -= 1;
-            earliest = *at + self.counted_for() + Duration::from_nanos(1);
+            used[oldest.class.index()] -= 1;
+            earliest = oldest.at + self.counted_for() + Duration::from_nanos(1);
         }
         earliest
     }
@@ -301,7 +310,11 @@ impl Pacer {
         let own = &mut self.classes[class.index()];
         own.used += 1;
         own.even_at = own.even_at.max(now) + interval;
-        self.log.push_back((now, class));
+        self.log.push_back(Sent {
+            at: now,
+            class,
+            answered: false,
+        });
         for class in &mut self.classes[..=class.index()] {
             class.last = Some(now);
         }
@@ -327,11 +340,16 @@ impl Pacer {
         if let Some(window) = headers.window {
             self.window = window.clamp(Duration::from_secs(1), Duration::from_hours(1));
         }
+        let first = self.sent - self.log.len() as u64;
+        let place = call.number.checked_sub(first);
+        let place = place.and_then(|place| usize::try_from(place).ok());
+        if let Some(sent) = place.and_then(|place| self.log.get_mut(place)) {
+            sent.answered = true;
+        }
         let Some(counted) = headers.remaining else { return };
         // What others used, the count shows from now on.
         self.cold = self.cold.filter(|cold| !cold.until_first_count);
-        // The server had not counted calls that were sent after this one.
-        let remaining = counted.saturating_sub(self.sent.saturating_sub(call.number + 1));
+        let remaining = counted.saturating_sub(self.on_their_way(now));
         let fresh = View {
             remaining,
             lowest: counted,
@@ -351,6 +369,13 @@ impl Pacer {
                 }
             }
         }
+    }
+
+    /// Calls that the server may not have counted yet, whether they were sent before or after the one that it answers.
+    fn on_their_way(&self, now: At) -> u64 {
+        let newest_first = self.log.iter().rev();
+        let recent = newest_first.take_while(|sent| sent.at + ON_ITS_WAY >= now);
+        recent.filter(|sent| !sent.answered).count() as u64
     }
 
     /// Composio answered 429. With a class, only that is closed: its endpoint has a limit of its own.

@@ -1,6 +1,6 @@
 //! Toolkits, their tools, and all auth configs of a project.
 
-use composio_sim::{ApiKey, Config, SeedAuthConfig, Simulator};
+use composio_sim::{ApiKey, Config, Fault, GeneratedCatalogue, Rule, SeedAuthConfig, Simulator};
 
 use super::*;
 
@@ -53,7 +53,7 @@ impl Rig {
 #[tokio::test]
 async fn the_catalogue_lists_every_toolkit_once() {
     let (simulator, client) = simulator(Vec::new()).await;
-    let listing = client.list_toolkits(Priority::Interactive).await.unwrap();
+    let listing = client.list_toolkits(Priority::Interactive, true).await.unwrap();
     assert!(listing.is_complete());
     assert_eq!(listing.reported_total, Some(listing.items.len()));
     let table = [
@@ -285,7 +285,7 @@ async fn all_enabled_auth_configs_are_listed_in_as_few_calls_as_the_api_allows()
         .list_all_auth_configs(Priority::Interactive)
         .await
         .unwrap()
-        .items;
+        .configs;
     assert_eq!(configs.len(), 401 - 5);
     assert!(configs.iter().all(|config| config.enabled));
     let calls = simulator.calls();
@@ -297,38 +297,53 @@ async fn all_enabled_auth_configs_are_listed_in_as_few_calls_as_the_api_allows()
 #[tokio::test]
 async fn auth_configs_that_are_missing_or_unreadable_are_not_taken_for_absent() {
     let config = |id: &str| json!({"id": id, "toolkit": {"slug": "reddit"}, "status": "ENABLED"});
+    // The answer, the configs that can be read, how many others there are.
     let table = [
-        (
-            json!({"items": [config("ac_1")], "total_items": 2}),
-            "only 1 of 2",
-        ),
-        (
-            json!({"items": [config("ac_1"), {"name": "no id"}]}),
-            "only 1 of 2",
-        ),
-        (json!({"items": [], "total_items": 3.0}), "only 0 of 3"),
+        (json!({"items": [config("ac_1")], "total_items": 2}), 1, 1),
+        (json!({"items": [config("ac_1"), {"name": "no id"}]}), 1, 1),
+        (json!({"items": [], "total_items": 3.0}), 0, 3),
+        (json!({"items": [], "total_items": 0}), 0, 0),
     ];
     let rig = Rig::new().await;
-    for (body, expected) in table {
-        rig.only_answers(&[CONFIGS], &ok(body)).await;
-        let error = rig
+    for (body, read, missing) in table {
+        rig.only_answers(&[CONFIGS], &ok(body.clone())).await;
+        let listed = rig
             .client
             .list_all_auth_configs(Priority::Interactive)
             .await
-            .unwrap_err();
-        assert!(error.to_string().contains(expected), "{error}");
-        assert!(error.is_transient());
+            .unwrap();
+        assert_eq!((listed.configs.len(), listed.missing), (read, missing), "{body}");
     }
-    let rig = Rig::new().await;
-    rig.answers("GET", CONFIGS, ok(json!({"items": [], "total_items": 0})))
-        .await;
-    assert_eq!(
-        rig.client
-            .list_all_auth_configs(Priority::Interactive)
-            .await
-            .map(|listing| listing.items),
-        Ok(Vec::new())
-    );
+}
+
+#[tokio::test]
+async fn a_list_that_is_cut_short_is_read_in_pages_that_the_server_fills() {
+    let config = Config {
+        keys: vec![ApiKey::new(KEY)],
+        generated: Some(GeneratedCatalogue {
+            toolkits: 120,
+            tools: 240,
+            ..GeneratedCatalogue::default()
+        }),
+        ..Config::default()
+    };
+    let simulator = Simulator::start(config).await.unwrap();
+    let client = client(simulator.url().to_owned(), Arc::new(Recorder::default()));
+    let whole = client.list_toolkits(Priority::Interactive, true).await.unwrap();
+    // Pages that are read: the one that lied, and then all of fifty; where these name no next page either, by number.
+    for always in [false, true] {
+        simulator.clear_faults();
+        let lies = Fault::LyingLastPage { rows: 50, always };
+        simulator.inject(Rule::new(lies).on("GET", "/toolkits").for_ever());
+        let listing = client.list_toolkits(Priority::Interactive, true).await.unwrap();
+        assert_eq!(
+            (listing.missing(), listing.items.len()),
+            (0, whole.items.len()),
+            "{always}"
+        );
+        assert_eq!(listing.pages, 1 + 3, "{always}");
+    }
+    simulator.stop().await;
 }
 
 /// What the three lists and the detail make of the same answer.
@@ -336,7 +351,10 @@ async fn all_four(rig: &Rig, answer: ResponseTemplate) -> ([Error; 3], Result<Op
     rig.only_answers(&[TOOLKITS, TOOLS, CONFIGS, REDDIT], &answer)
         .await;
     let lists = [
-        rig.client.list_toolkits(Priority::Interactive).await.unwrap_err(),
+        rig.client
+            .list_toolkits(Priority::Interactive, true)
+            .await
+            .unwrap_err(),
         rig.tools().await.unwrap_err(),
         rig.client
             .list_all_auth_configs(Priority::Interactive)
@@ -485,4 +503,15 @@ async fn a_toolkit_or_version_that_cannot_be_asked_for_is_refused_at_once() {
         assert!(matches!(answer, Err(Error::InvalidRequest { .. })), "{answer:?}");
     }
     assert!(rig.requests().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_item_that_is_not_even_json_costs_only_itself() {
+    let rig = Rig::new().await;
+    let body = r#"{"items": [{"slug": "A"}, {"slug": "B", "weight": NaN}, {"slug": "C"}], "total_items": 3}"#;
+    let answer = ResponseTemplate::new(200).set_body_raw(body, "application/json");
+    rig.answers("GET", TOOLS, answer).await;
+    let listing = rig.tools().await.unwrap();
+    assert_eq!((slugs(&listing), listing.missing()), (vec!["A", "C"], 1));
+    assert_eq!(rig.requests().await.len(), 1);
 }

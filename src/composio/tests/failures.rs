@@ -132,7 +132,7 @@ async fn a_body_above_the_limit_is_not_read() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 67108865\r\n\r\n{\"items\":[";
     let (url, count) = rude_server(answer).await;
     let error = client(url, Arc::new(Recorder::default()))
-        .list_toolkits(Priority::Background)
+        .list_toolkits(Priority::Background, true)
         .await
         .unwrap_err();
     let expected = Error::Decode {

@@ -1,6 +1,7 @@
 //! I/O out: takes one step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,26 +11,27 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::config_maps::{ConfigMaps, Role};
+use super::failure_run::FailureRun;
 use super::observed::{CachedConfigMap, Observed, View};
 use super::plan::{DesiredToolkit, Step};
+use super::reading::{Answer, Reader};
 use super::status::Effect;
 use super::sync_state::SyncStates;
 use crate::api::Reason;
 use crate::api::composio_schema_cache::{ComposioSchemaCacheSpec, EncodingPolicy};
 use crate::api::conditions::whole_seconds;
-use crate::composio::{Client, Connection, Priority, Tool, ToolQuery, ToolkitDetail};
-use crate::controllers::access::composio_failure;
-use crate::runtime::failure::{Failure, Scope};
+use crate::composio::{Client, Connection, ToolkitDetail};
+use crate::runtime::failure::Failure;
 use crate::runtime::wake_ups::ObjectKey;
 use crate::schemas::drift::Drift;
 use crate::schemas::manifest::{MANIFEST_KEY, Manifest};
 use crate::schemas::names;
-use crate::schemas::pack::{Packed, Part, ToolkitFacts, pack, unpack};
+use crate::schemas::pack::{Packed, Part, ToolkitFacts, checksum, pack, tools_text, unpack};
 use crate::schemas::record::{CONTENT, Record, SETTINGS, TOOLKIT};
 use crate::schemas::tool::CachedTool;
 
-/// Toolkits that are read at the same time. More would be done sooner, and hold more in memory: a refresh has hours.
-const READS: usize = 2;
+/// Toolkits that are read at the same time: an answer takes much longer than what is done with it.
+const READS: usize = 8;
 
 /// Toolkits that are packed and written at the same time, while others are read.
 const WRITES: usize = 2;
@@ -40,10 +42,7 @@ const IN_HAND: usize = READS + WRITES + 2;
 /// After this time no further toolkit is begun, so that status can tell how far the sync has come.
 const TIME_SLICE: Duration = Duration::from_secs(10);
 
-/// Toolkits in a row that fail because Composio is down, before the rest are left for later.
-const MAX_OUTAGES: u32 = 5;
-
-/// Takes one step.
+/// Takes one step. Toolkits that are not read within `limit` have failed.
 pub async fn act(
     states: &SyncStates,
     config_maps: &ConfigMaps<'_>,
@@ -51,6 +50,7 @@ pub async fn act(
     observed: &Observed,
     step: &Step,
     connection: Option<&Connection<ObjectKey>>,
+    limit: Duration,
 ) -> Result<Effect, Failure> {
     match step {
         Step::Begin => Ok(Effect::Done),
@@ -68,6 +68,7 @@ pub async fn act(
                 view,
                 observed,
                 client: &connection.client,
+                limit,
             };
             fetcher.fetch(toolkits).await
         }
@@ -95,7 +96,7 @@ async fn write_manifest(
         data: BTreeMap::from([(MANIFEST_KEY.to_owned(), manifest.to_text())]),
         ..Part::default()
     };
-    let settings = BTreeMap::from([(SETTINGS.to_owned(), view.settings())]);
+    let settings = BTreeMap::from([(SETTINGS.to_owned(), view.selection())]);
     let version = config_maps
         .write(Role::Manifest, None, &part, observed.manifest_exists, settings)
         .await?;
@@ -111,33 +112,27 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 /// What came of the toolkits so far.
 #[derive(Default)]
 struct Tally {
-    done: usize,
+    read: BTreeSet<String>,
     written: Vec<CachedConfigMap>,
     failed: BTreeMap<String, Failure>,
-    /// Calls of the Composio API.
-    api_calls: u64,
-    /// Failures in a row because Composio is down.
-    outages: u32,
+    run: FailureRun,
     /// Why no further toolkit is begun.
     stopped: Option<Failure>,
 }
 
 impl Tally {
-    fn count(&mut self, desired: &DesiredToolkit, stored: Result<Vec<CachedConfigMap>, Failure>) {
+    fn count(&mut self, desired: &DesiredToolkit, stored: Result<Stored, Failure>) {
         let failure = match stored {
-            Ok(written) => {
-                self.written.extend(written);
-                (self.done, self.outages) = (self.done + 1, 0);
-                return;
+            Ok(stored) => {
+                self.run.succeeded();
+                self.written.extend(stored.written);
+                self.read.insert(desired.slug.clone());
+                stored.shortage
             }
-            Err(failure) => failure,
+            Err(failure) => Some(failure),
         };
-        self.outages = if failure.reason == Reason::ComposioUnavailable {
-            self.outages + 1
-        } else {
-            0
-        };
-        if failure.scope > Scope::Object || self.outages >= MAX_OUTAGES {
+        let Some(failure) = failure else { return };
+        if self.run.concerns_all(&failure) {
             self.stopped = Some(failure);
             return;
         }
@@ -151,25 +146,38 @@ impl Tally {
     }
 }
 
+/// What became of a toolkit.
+struct Stored {
+    /// Its ConfigMaps, if they were written.
+    written: Vec<CachedConfigMap>,
+    /// Why it is not all that there is.
+    shortage: Option<Failure>,
+}
+
 struct Fetcher<'a> {
     states: &'a SyncStates,
     config_maps: &'a ConfigMaps<'a>,
     view: &'a View<'a>,
     observed: &'a Observed,
     client: &'a Client,
+    limit: Duration,
 }
-
-/// What Composio says of a toolkit.
-type Answer = (ToolkitDetail, Vec<Tool>);
 
 impl Fetcher<'_> {
     /// Reads toolkits side by side and writes each as soon as it is there, until all are done or the time is up.
     async fn fetch(&self, toolkits: &[DesiredToolkit]) -> Result<Effect, Failure> {
         let started = Instant::now();
+        let reader = Reader {
+            client: self.client,
+            include_deprecated: self.view.spec.include_deprecated,
+            deadline: (started + self.limit).into(),
+            api_calls: AtomicU64::default(),
+        };
+        let slice = TIME_SLICE.min(self.limit / 2);
         let tally = Mutex::new(Tally::default());
         let (reads, writes) = (Semaphore::new(READS), Semaphore::new(WRITES));
-        let (tally, reads, writes) = (&tally, &reads, &writes);
-        let is_over = || started.elapsed() >= TIME_SLICE || lock(tally).stopped.is_some();
+        let (reader, tally, reads, writes) = (&reader, &tally, &reads, &writes);
+        let is_over = || started.elapsed() >= slice || lock(tally).stopped.is_some();
         stream::iter(toolkits.to_vec())
             .for_each_concurrent(IN_HAND, |desired| async move {
                 let answer = {
@@ -177,7 +185,7 @@ impl Fetcher<'_> {
                     if is_over() {
                         return;
                     }
-                    self.ask(&desired, tally).await
+                    reader.read(&desired).await
                 };
                 let _slot = writes.acquire().await;
                 let stored = self.store(&desired, answer).await;
@@ -185,83 +193,63 @@ impl Fetcher<'_> {
             })
             .await;
         let tally = std::mem::take(&mut *lock(tally));
+        let api_calls = reader.api_calls.load(Ordering::Relaxed);
         self.states.update(self.view.uid, |state| {
             if let Some(sync) = &mut state.sync {
-                sync.api_calls += tally.api_calls;
+                sync.api_calls += api_calls;
                 sync.failed.extend(tally.failed.clone());
+                sync.read.extend(tally.read.iter().cloned());
             }
         });
-        match tally.stopped {
-            Some(failure) => Err(failure),
-            None => Ok(Effect::Fetched {
-                is_partial: tally.done + tally.failed.len() < toolkits.len(),
-                done: tally.done,
-                written: tally.written,
-                failed: tally.failed,
-                api_calls: tally.api_calls,
-            }),
+        if let Some(failure) = tally.stopped {
+            return Err(failure);
         }
-    }
-
-    async fn ask(&self, desired: &DesiredToolkit, tally: &Mutex<Tally>) -> Result<Answer, Failure> {
-        let query = ToolQuery {
-            toolkit: desired.slug.clone(),
-            version: desired.version.clone(),
-            include_deprecated: self.view.spec.include_deprecated,
+        let is_tried = |desired: &DesiredToolkit| {
+            tally.read.contains(&desired.slug) || tally.failed.contains_key(&desired.slug)
         };
-        let (detail, tools) = futures::try_join!(
-            self.client
-                .toolkit(Priority::Background, &desired.slug, desired.version.as_deref()),
-            self.client.list_tools(Priority::Background, &query),
-        )
-        .map_err(|error| composio_failure(&error, Reason::RequestRefused))?;
-        lock(tally).api_calls += tools.pages as u64 + 1;
-        let detail = detail.ok_or_else(|| unknown(self.view, desired))?;
-        let missing = tools
-            .reported_total
-            .unwrap_or_default()
-            .saturating_sub(tools.items.len());
-        if missing > 0 || !tools.is_complete() {
-            return Err(Failure::transient(
-                Reason::IncompleteResponse,
-                format!(
-                    "Composio gave {} tools and said that there are {}",
-                    tools.items.len(),
-                    tools.items.len() + missing.max(tools.skipped.len())
-                ),
-            ));
-        }
-        if tools.items.is_empty() && desired.has_tools {
-            return Err(Failure::transient(
-                Reason::EmptyResponse,
-                "Composio listed no tools where there were some; what was cached stays",
-            ));
-        }
-        Ok((detail, tools.items))
+        Ok(Effect::Fetched {
+            is_partial: !toolkits.iter().all(is_tried),
+            done: tally
+                .read
+                .iter()
+                .filter(|slug| !tally.failed.contains_key(*slug))
+                .count(),
+            written: tally.written,
+            read: tally.read,
+            failed: tally.failed,
+            api_calls,
+        })
     }
 
     async fn store(
         &self,
         desired: &DesiredToolkit,
         answer: Result<Answer, Failure>,
-    ) -> Result<Vec<CachedConfigMap>, Failure> {
-        let (detail, tools) = answer?;
-        let packed = self.pack(desired, detail, tools).await?;
-        self.write(desired, packed).await
+    ) -> Result<Stored, Failure> {
+        let answer = answer?;
+        let shortage = answer.shortage();
+        let packed = self.pack(desired, answer).await?;
+        Ok(Stored {
+            written: self.write(desired, packed).await?,
+            shortage,
+        })
     }
 
     /// Off the runtime's threads: a large toolkit takes a while.
-    async fn pack(
-        &self,
-        desired: &DesiredToolkit,
-        detail: ToolkitDetail,
-        tools: Vec<Tool>,
-    ) -> Result<Packed, Failure> {
+    async fn pack(&self, desired: &DesiredToolkit, answer: Answer) -> Result<Packed, Failure> {
         let ComposioSchemaCacheSpec { output, .. } = self.view.spec;
         let (prefix, policy): (String, EncodingPolicy) = (output.name_prefix.clone(), output.encoding);
-        let facts = facts(desired, detail);
+        let kept = self.kept(desired, &answer).await;
+        let Answer {
+            detail,
+            tools,
+            missing,
+        } = answer;
+        let facts = facts(desired, detail, missing);
         let packed = tokio::task::spawn_blocking(move || {
-            let tools = tools.into_iter().map(|tool| CachedTool::new(&tool)).collect();
+            let mut tools: Vec<CachedTool> = tools.iter().map(CachedTool::new).collect();
+            let read: BTreeSet<String> = tools.iter().map(|tool| tool.slug.clone()).collect();
+            tools.extend(kept.into_iter().filter(|tool| !read.contains(&tool.slug)));
             pack(&prefix, facts, tools, policy)
         });
         packed.await.map_err(|_| {
@@ -272,14 +260,42 @@ impl Fetcher<'_> {
         })
     }
 
-    /// Returns the ConfigMaps that were written.
-    async fn write(&self, desired: &DesiredToolkit, packed: Packed) -> Result<Vec<CachedConfigMap>, Failure> {
-        let known = self
+    /// What is cached of a toolkit of which not every tool could be read: what Composio did not deliver may be among it.
+    async fn kept(&self, desired: &DesiredToolkit, answer: &Answer) -> Vec<CachedTool> {
+        let Some(known) = self.known(desired).filter(|_| answer.missing > 0) else {
+            return Vec::new();
+        };
+        let fits = |tool: &Value| {
+            (self.view.spec.include_deprecated || tool["isDeprecated"] != true)
+                && (!desired.is_pinned || tool["version"].as_str() == desired.version.as_deref())
+        };
+        let tools = self.cached_tools(known).await.unwrap_or_default();
+        let tools = tools.iter().filter(|tool| fits(tool));
+        tools.filter_map(CachedTool::from_json).collect()
+    }
+
+    fn known(&self, desired: &DesiredToolkit) -> Option<&Record> {
+        let records = self
             .observed
             .cached
             .iter()
-            .filter_map(|cached| cached.record.as_ref())
-            .find(|record| record.toolkit == desired.slug);
+            .filter_map(|cached| cached.record.as_ref());
+        records.into_iter().find(|record| record.toolkit == desired.slug)
+    }
+
+    /// The tools that are cached; None if they cannot be read any more.
+    async fn cached_tools(&self, known: &Record) -> Option<Vec<Value>> {
+        let mut tools: Vec<Value> = Vec::with_capacity(known.tools);
+        for name in &known.config_maps {
+            let (_, part) = self.config_maps.read(name).await.ok()??;
+            tools.extend(unpack(&part).ok()?);
+        }
+        Some(tools)
+    }
+
+    /// Returns the ConfigMaps that were written.
+    async fn write(&self, desired: &DesiredToolkit, packed: Packed) -> Result<Vec<CachedConfigMap>, Failure> {
+        let known = self.known(desired);
         let document = &packed.document;
         let has_changed = known.is_none_or(|known| known.sha256 != document.sha256);
         // What somebody edited or restored is put right, and is no news.
@@ -310,6 +326,7 @@ impl Fetcher<'_> {
                 .map(|part| part.config_map.clone())
                 .collect(),
             omitted_tools: document.omitted_tools.clone(),
+            missing_tools: document.facts.missing_tools,
             synced_at: match (told, known) {
                 (Some(told), _) => told.synced_at,
                 (None, Some(known)) if !has_changed => known.synced_at,
@@ -328,6 +345,9 @@ impl Fetcher<'_> {
                 0 => (Role::Toolkit, record.annotations()),
                 _ => (Role::Continuation, continuation.clone()),
             };
+            if self.is_written(part, &annotations) {
+                continue;
+            }
             let seen = self.observed.cached.iter().any(|cached| cached.name == part.name);
             written.push(CachedConfigMap {
                 name: part.name.clone(),
@@ -348,43 +368,36 @@ impl Fetcher<'_> {
         Ok(written)
     }
 
+    /// Whether that very content is there.
+    fn is_written(&self, part: &Part, annotations: &BTreeMap<String, String>) -> bool {
+        let cached = self
+            .observed
+            .cached
+            .iter()
+            .find(|cached| cached.name == part.name);
+        cached.is_some_and(|cached| !cached.damaged && !cached.terminating)
+            && self.observed.checksums.get(&part.name) == Some(&checksum(part, annotations))
+    }
+
     /// What changed since the cached version; None if that cannot be read any more.
     async fn drift(&self, known: &Record, packed: &Packed) -> Option<Drift> {
-        let mut before: Vec<Value> = Vec::with_capacity(known.tools);
+        let mut before = Vec::with_capacity(known.config_maps.len());
         for name in &known.config_maps {
-            let (_, part) = self.config_maps.read(name).await.ok()??;
-            before.extend(unpack(&part).ok()?);
+            before.push(self.config_maps.read(name).await.ok()??.1);
         }
-        let parts = packed.parts.clone();
+        let (parts, includes_deprecated) = (packed.parts.clone(), self.view.spec.include_deprecated);
         let comparison = tokio::task::spawn_blocking(move || {
-            let mut after = Vec::new();
-            for part in &parts {
-                after.extend(unpack(part).ok()?);
-            }
-            Some(Drift::between(&before, &after))
+            let texts = |parts: &[Part]| -> Option<Vec<String>> {
+                let text = |part| Some(tools_text(part).ok()?.into_owned());
+                parts.iter().map(text).collect()
+            };
+            Drift::between(&texts(&before)?, &texts(&parts)?, includes_deprecated).ok()
         });
         comparison.await.ok()?
     }
 }
 
-fn unknown(view: &View<'_>, desired: &DesiredToolkit) -> Failure {
-    let slug = &desired.slug;
-    let what = match (&desired.version, view.spec.versions.contains_key(slug)) {
-        (Some(version), true) => {
-            format!("version {version} of toolkit {slug} does not exist in Composio; correct spec.versions")
-        }
-        (Some(version), false) => {
-            return Failure::transient(
-                Reason::IncompleteResponse,
-                format!("Composio lists version {version} of toolkit {slug} and does not deliver it"),
-            );
-        }
-        (None, _) => format!("toolkit {slug} does not exist in Composio; correct spec.toolkits"),
-    };
-    Failure::stalled(Reason::ToolkitNotFound, what)
-}
-
-fn facts(desired: &DesiredToolkit, detail: ToolkitDetail) -> ToolkitFacts {
+fn facts(desired: &DesiredToolkit, detail: ToolkitDetail, missing_tools: usize) -> ToolkitFacts {
     let sorted = |values: Vec<String>| values.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     ToolkitFacts {
         slug: desired.slug.clone(),
@@ -395,5 +408,6 @@ fn facts(desired: &DesiredToolkit, detail: ToolkitDetail) -> ToolkitFacts {
         version: desired.version.clone().or(detail.version),
         auth_modes: sorted(detail.auth_modes),
         categories: sorted(detail.categories),
+        missing_tools,
     }
 }

@@ -7,11 +7,16 @@
 mod act;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod config_maps;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
+mod discovery;
 mod events;
+mod failure_run;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
 mod observe;
 mod observed;
 mod plan;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O")]
+mod reading;
 mod status;
 mod sync_state;
 
@@ -23,6 +28,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 
 use self::config_maps::ConfigMaps;
+pub use self::discovery::Lists;
 use self::observe::Handles;
 use self::observed::{Observed, View};
 use self::plan::{Phase, Plan, Step};
@@ -36,6 +42,7 @@ use crate::runtime::failure::Failure;
 use crate::runtime::summary::Change;
 use crate::runtime::wake_ups::ObjectKey;
 use crate::runtime::{Context, Controller, Turn};
+use crate::telemetry::metrics::Metrics;
 
 /// The controller of `ComposioSchemaCache`.
 pub struct SchemaCaches {
@@ -43,6 +50,16 @@ pub struct SchemaCaches {
     pub access: Arc<Access>,
     /// What is remembered between reconciles.
     pub states: SyncStates,
+    /// What Composio listed lately.
+    pub lists: Lists,
+    /// Shows when each cache was last verified.
+    pub metrics: Metrics,
+}
+
+impl SchemaCaches {
+    fn forget_metric(&self, key: &ObjectKey) {
+        self.metrics.cache_verified(&key.namespace, &key.name, None);
+    }
 }
 
 impl Controller for SchemaCaches {
@@ -63,7 +80,8 @@ impl Controller for SchemaCaches {
     ) -> Result<(Observed, Handles), Failure> {
         let config_maps = ConfigMaps::new(&cx.client, object);
         let view = View::from(object);
-        let observing = Box::pin(observe::observe(self, &view, &config_maps, now));
+        let limit = cx.reconcile_timeout / 3;
+        let observing = Box::pin(observe::observe(self, &view, &config_maps, now, limit));
         cx.slots.wait(observing).await
     }
 
@@ -89,6 +107,7 @@ impl Controller for SchemaCaches {
             observed,
             step,
             connection,
+            cx.reconcile_timeout / 2,
         ));
         cx.slots.wait(acting).await
     }
@@ -124,6 +143,9 @@ impl Controller for SchemaCaches {
 
     fn remember(&self, turn: &Turn<'_, Self>) {
         self.states.record(turn);
+        if let Some((key, at)) = self.states.verified(turn) {
+            self.metrics.cache_verified(&key.namespace, &key.name, Some(at));
+        }
     }
 
     /// Whatever happens to a cache's ConfigMaps.
@@ -136,11 +158,15 @@ impl Controller for SchemaCaches {
     }
 
     fn on_deleted(&self, key: &ObjectKey, uid: &str) {
-        self.states.forget(uid);
+        if let Some(key) = self.states.forget(uid) {
+            self.forget_metric(&key);
+        }
         self.access.forget(key, uid);
     }
 
     fn on_relisted(&self, exists: &dyn Fn(&ObjectKey) -> bool) {
-        self.states.retain(exists);
+        for key in self.states.retain(exists) {
+            self.forget_metric(&key);
+        }
     }
 }

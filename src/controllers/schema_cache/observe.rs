@@ -10,14 +10,13 @@ use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
 use super::config_maps::{ConfigMaps, Meta, Role, conflict};
-use super::observed::{CachedConfigMap, Catalogue, CatalogueEntry, Observed, View};
+use super::discovery::discover;
+use super::observed::{CachedConfigMap, Observed, View};
 use super::status::Cost;
 use super::sync_state::{Sync, SyncState, SyncStates};
 use super::{SchemaCaches, plan};
 use crate::api::Reason;
-use crate::api::composio_schema_cache::Discovery;
-use crate::composio::{self, Connection, Priority, ToolkitDetail};
-use crate::controllers::access::composio_failure;
+use crate::composio::Connection;
 use crate::runtime::Controller;
 use crate::runtime::backoff::until;
 use crate::runtime::failure::Failure;
@@ -36,17 +35,18 @@ const CATALOGUE_FRESH_FOR: Duration = Duration::from_mins(10);
 /// Composio; None if it is not needed.
 pub type Handles = Option<Arc<Connection<ObjectKey>>>;
 
-/// Gathers what `plan` needs to know about a cache.
+/// Gathers what `plan` needs to know about a cache. Composio has `limit` to tell what it offers.
 pub async fn observe(
     controller: &SchemaCaches,
     view: &View<'_>,
     config_maps: &ConfigMaps<'_>,
     now: Timestamp,
+    limit: Duration,
 ) -> Result<(Observed, Handles), Failure> {
     let states = &controller.states;
     states.open(view.uid, &view.key(SchemaCaches::NAME));
     let reading = read_config_maps(states, view, config_maps);
-    let asking = ask_composio(controller, view, now);
+    let asking = ask_in_time(controller, view, now, limit);
     let (observed, asked) = if plan::is_wanted(view) {
         let (observed, asked) = futures::join!(reading, asking);
         (observed, Some(asked))
@@ -70,6 +70,7 @@ pub async fn observe(
     };
     observed.catalogue = Some(sync.catalogue);
     observed.failed = sync.failed;
+    observed.read = sync.read;
     Ok((observed, Some(connection)))
 }
 
@@ -95,11 +96,12 @@ async fn read_config_maps(
     let (manifests, toolkits): (Vec<_>, Vec<_>) = ours.partition(|meta| meta.name_any() == manifest_name);
     observed.manifest_exists = !manifests.is_empty();
     for meta in manifests {
-        let settings = meta.annotations().get(SETTINGS);
-        observed.manifest_is_labelled = settings == Some(&view.settings())
-            && has_labels(&meta, &config_maps.labels(Role::Manifest, None));
+        observed.manifest_is_of_spec = meta.annotations().get(SETTINGS) == Some(&view.selection());
+        observed.manifest_is_labelled = has_labels(&meta, &config_maps.labels(Role::Manifest, None));
         observed.manifest = read_manifest(states, view, config_maps, &state, &meta, &manifest_name).await?;
     }
+    let checksum = |meta: &Meta| Some((meta.name_any(), meta.annotations().get(CHECKSUM)?.clone()));
+    observed.checksums = toolkits.iter().filter_map(checksum).collect();
     observed.cached = stream::iter(toolkits)
         .map(|meta| cached(states, view, config_maps, &state, meta))
         .buffered(READ_AT_ONCE)
@@ -215,6 +217,21 @@ async fn read_manifest(
     Ok(manifest)
 }
 
+async fn ask_in_time(
+    controller: &SchemaCaches,
+    view: &View<'_>,
+    now: Timestamp,
+    limit: Duration,
+) -> Result<(Arc<Connection<ObjectKey>>, Sync), Failure> {
+    let answer = tokio::time::timeout(limit, ask_composio(controller, view, now)).await;
+    answer.unwrap_or_else(|_| {
+        Err(Failure::transient(
+            Reason::ComposioUnavailable,
+            format!("Composio did not list its toolkits within {} s", limit.as_secs()),
+        ))
+    })
+}
+
 /// What Composio offers: asked once for each sync.
 async fn ask_composio(
     controller: &SchemaCaches,
@@ -230,101 +247,15 @@ async fn ask_composio(
     if let Some(sync) = under_way.filter(is_fresh) {
         return Ok((connection, sync));
     }
-    let (catalogue, api_calls) = discover(&connection, view).await?;
+    let found = discover(&controller.lists, &connection, view).await?;
     let sync = Sync {
         asked,
         started_at: now,
-        catalogue,
-        failed: BTreeMap::new(),
-        api_calls,
+        catalogue: found.catalogue,
+        failed: found.failed,
+        read: BTreeSet::new(),
+        api_calls: found.api_calls,
     };
     states.update(view.uid, |state| state.sync = Some(sync.clone()));
     Ok((connection, sync))
-}
-
-async fn discover(connection: &Connection<ObjectKey>, view: &View<'_>) -> Result<(Catalogue, u64), Failure> {
-    let client = &connection.client;
-    let configured = async {
-        if view.spec.toolkits.discover != Discovery::AuthConfigs {
-            return Ok(None);
-        }
-        client.list_all_auth_configs(Priority::Background).await.map(Some)
-    };
-    let (listing, configs) = futures::try_join!(client.list_toolkits(Priority::Background), configured)
-        .map_err(|error| refused(&error))?;
-    if listing
-        .reported_total
-        .is_some_and(|reported_total| reported_total > listing.items.len())
-        || !listing.is_complete()
-    {
-        return Err(Failure::transient(
-            Reason::IncompleteResponse,
-            format!(
-                "Composio listed {} of {} toolkits; nothing is changed",
-                listing.items.len(),
-                listing
-                    .reported_total
-                    .unwrap_or(listing.items.len() + listing.skipped.len())
-            ),
-        ));
-    }
-    // No project is without toolkits: this is no news but a failure.
-    if listing.items.is_empty() {
-        return Err(Failure::transient(
-            Reason::EmptyResponse,
-            "Composio lists no toolkit at all; nothing is changed",
-        ));
-    }
-    let mut calls = listing.pages + configs.as_ref().map_or(0, |configs| configs.pages);
-    let toolkits = listing.items.into_iter().map(|toolkit| {
-        let entry = CatalogueEntry {
-            version: toolkit.version,
-            updated_at: toolkit.updated_at,
-            no_auth: toolkit.no_auth,
-            tools: toolkit.tools_count,
-        };
-        (toolkit.slug, entry)
-    });
-    let mut catalogue = Catalogue {
-        toolkits: toolkits.collect(),
-        configured: configs.map(|configs| {
-            let slugs = configs
-                .items
-                .into_iter()
-                .map(|config| config.toolkit.to_lowercase());
-            slugs.filter(|slug| !slug.is_empty()).collect::<BTreeSet<_>>()
-        }),
-    };
-    // The list need not show every toolkit that can be asked for.
-    let named = view
-        .spec
-        .toolkits
-        .include
-        .iter()
-        .chain(catalogue.configured.iter().flatten());
-    let unlisted: BTreeSet<String> = named
-        .filter(|slug| !catalogue.toolkits.contains_key(*slug))
-        .cloned()
-        .collect();
-    for slug in unlisted {
-        calls += 1;
-        let detail = client.toolkit(Priority::Background, &slug, None).await;
-        if let Some(detail) = detail.map_err(|error| refused(&error))? {
-            catalogue.toolkits.insert(slug, catalogue_entry(&detail));
-        }
-    }
-    Ok((catalogue, calls as u64))
-}
-
-fn catalogue_entry(detail: &ToolkitDetail) -> CatalogueEntry {
-    CatalogueEntry {
-        version: detail.version.clone(),
-        updated_at: detail.updated_at.clone(),
-        no_auth: !detail.auth_modes.is_empty() && detail.auth_modes.iter().all(|mode| mode == "NO_AUTH"),
-        tools: None,
-    }
-}
-
-fn refused(error: &composio::Error) -> Failure {
-    composio_failure(error, Reason::RequestRefused)
 }

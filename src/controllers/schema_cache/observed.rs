@@ -27,6 +27,13 @@ impl View<'_> {
         );
         sha256_hex([text.as_bytes()])[..16].to_owned()
     }
+
+    /// Hash of that, and of what selects toolkits and versions.
+    pub fn selection(&self) -> String {
+        let spec = self.spec;
+        let text = format!("{} {:?} {:?}", self.settings(), spec.toolkits, spec.versions);
+        sha256_hex([text.as_bytes()])[..16].to_owned()
+    }
 }
 
 /// The facts of one reconcile.
@@ -42,12 +49,18 @@ pub struct Observed {
     pub manifest: Option<Manifest>,
     /// There is a ConfigMap for the manifest, damaged or not.
     pub manifest_exists: bool,
-    /// The manifest's ConfigMap was written with the settings that hold now; labels are among them.
+    /// The manifest was written for the selection and the settings that hold now.
+    pub manifest_is_of_spec: bool,
+    /// The manifest's ConfigMap has the labels that it should have.
     pub manifest_is_labelled: bool,
     /// What Composio offers. None: not asked, because no sync is due.
     pub catalogue: Option<Catalogue>,
     /// Toolkits that failed in the sync under way.
     pub failed: BTreeMap<String, Failure>,
+    /// Toolkits that were read in the sync under way.
+    pub read: BTreeSet<String>,
+    /// The checksum that each ConfigMap of a toolkit tells, by its name.
+    pub checksums: BTreeMap<String, String>,
     /// What the sync under way has cost so far.
     pub cost: Cost,
 }
@@ -63,11 +76,13 @@ impl Observed {
                 Step::Fetch { .. },
                 Effect::Fetched {
                     written,
+                    read,
                     failed,
                     api_calls,
                     ..
                 },
             ) if failed.is_empty() => {
+                self.read.extend(read.iter().cloned());
                 self.cost.api_calls += api_calls;
                 let is_old = |cached: &CachedConfigMap| written.iter().any(|new| new.name == cached.name);
                 self.cached.retain(|cached| !is_old(cached));
@@ -78,6 +93,7 @@ impl Observed {
             (Step::WriteManifest(manifest), Effect::Done) => {
                 self.manifest = Some(manifest.clone());
                 self.manifest_exists = true;
+                self.manifest_is_of_spec = true;
                 self.manifest_is_labelled = true;
             }
             (Step::Delete { names }, Effect::Done) => {
@@ -111,6 +127,10 @@ pub struct Catalogue {
     pub toolkits: BTreeMap<String, CatalogueEntry>,
     /// Toolkits with an enabled auth config. None: not asked.
     pub configured: Option<BTreeSet<String>>,
+    /// How many toolkits Composio counts beside these: with any of them, a toolkit's absence proves nothing.
+    pub missing_toolkits: usize,
+    /// How many auth configs Composio counts beside those that could be read.
+    pub missing_auth_configs: usize,
 }
 
 /// A toolkit of the catalogue.
@@ -122,6 +142,6 @@ pub struct CatalogueEntry {
     pub updated_at: Option<String>,
     /// It needs no account.
     pub no_auth: bool,
-    /// How many tools it says it has.
+    /// How many tools it says it has, deprecated ones included.
     pub tools: Option<u64>,
 }

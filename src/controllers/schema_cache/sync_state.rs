@@ -1,7 +1,7 @@
 //! What a running operator remembers of its caches. All of it can be found out again: forgetting costs reads, never
 //! writes or correctness.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -9,11 +9,14 @@ use jiff::Timestamp;
 use super::observed::Catalogue;
 use super::plan::Phase;
 use super::{SchemaCaches, plan};
-use crate::runtime::Turn;
 use crate::runtime::failure::Failure;
 use crate::runtime::plan::Position;
 use crate::runtime::wake_ups::ObjectKey;
+use crate::runtime::{Phase as _, Turn};
 use crate::schemas::manifest::Manifest;
+
+/// Most caches that a metric names.
+const MAX_SHOWN: usize = 1000;
 
 /// What is remembered, by the uid of the cache.
 #[derive(Default)]
@@ -32,6 +35,8 @@ pub struct SyncState {
     pub checked_at: Option<Timestamp>,
     /// When a sync last began that found something changed or deleted by somebody.
     pub repaired_at: Option<Timestamp>,
+    /// When everything was last found or brought up to date, as a metric shows.
+    pub verified_at: Option<Timestamp>,
     /// The sync under way.
     pub sync: Option<Sync>,
 }
@@ -47,6 +52,8 @@ pub struct Sync {
     pub catalogue: Catalogue,
     /// Toolkits that failed.
     pub failed: BTreeMap<String, Failure>,
+    /// Toolkits that were read.
+    pub read: BTreeSet<String>,
     /// Calls of the Composio API so far.
     pub api_calls: u64,
 }
@@ -95,15 +102,44 @@ impl SyncStates {
         });
     }
 
-    /// Forgets a cache that is gone.
-    pub fn forget(&self, uid: &str) {
-        self.lock().remove(uid);
+    /// Keeps when a cache was last verified, and returns it with the cache's key if that is news. Of a cache that an earlier
+    /// process verified, the status tells what it can: not less recent than what it says. None as well where more caches
+    /// are shown than a metric should have labels.
+    pub fn verified(&self, turn: &Turn<'_, SchemaCaches>) -> Option<(ObjectKey, Timestamp)> {
+        let mut states = self.lock();
+        let shown = states
+            .values()
+            .filter(|state| state.verified_at.is_some())
+            .count();
+        let state = states.get_mut(turn.view.uid)?;
+        let is_verified = matches!(turn.position, Position::At(phase @ Phase::Finished { .. }) if phase.failure().is_none());
+        let recorded = turn.view.status.last_sync_time.as_ref().map(|time| time.0);
+        let at = match state.verified_at {
+            _ if is_verified => turn.now,
+            None => recorded?,
+            Some(_) => return None,
+        };
+        if state.verified_at.is_none() && shown >= MAX_SHOWN {
+            return None;
+        }
+        state.verified_at = Some(at);
+        Some((state.key.clone()?, at))
     }
 
-    /// Forgets every cache but those that `keep` names.
-    pub fn retain(&self, keep: impl Fn(&ObjectKey) -> bool) {
-        self.lock()
-            .retain(|_, state| state.key.as_ref().is_some_and(&keep));
+    /// Forgets a cache that is gone, and returns its key if it was known.
+    pub fn forget(&self, uid: &str) -> Option<ObjectKey> {
+        self.lock().remove(uid)?.key
+    }
+
+    /// Forgets every cache but those that `keep` names, and returns the keys of the others.
+    pub fn retain(&self, keep: impl Fn(&ObjectKey) -> bool) -> Vec<ObjectKey> {
+        let mut gone = Vec::new();
+        self.lock().retain(|_, state| {
+            let stays = state.key.as_ref().is_some_and(&keep);
+            gone.extend(state.key.take_if(|_| !stays));
+            stays
+        });
+        gone
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, SyncState>> {
@@ -137,7 +173,7 @@ mod tests {
         states.forget("u-1");
         // Its last reconcile is still under way.
         update("u-1");
-        states.retain(|seen| *seen != key("two"));
+        assert_eq!(states.retain(|seen| *seen != key("two")), [key("two")]);
         update("u-2");
         assert_eq!([intact("u-1"), intact("u-2"), intact("u-3")], [0, 0, 1]);
     }

@@ -3,6 +3,7 @@
 //! Everything that a sync achieves is in the ConfigMaps themselves, so that one that is cut off goes on where it was. The
 //! manifest is written once nothing is left to fetch, and ConfigMaps that it does not name are deleted after that.
 
+mod select;
 #[cfg(test)]
 mod tests;
 
@@ -12,28 +13,26 @@ use std::time::Duration;
 use jiff::Timestamp;
 use strum::IntoStaticStr;
 
+pub use self::select::{DesiredToolkit, KnownTools, lists_no_auth_config, needs_whole_list};
+use self::select::{select, short};
 use super::observed::{CachedConfigMap, Catalogue, Observed, View};
 use crate::api::Reason;
-use crate::api::composio_schema_cache::Discovery;
 use crate::api::conditions::whole_seconds;
 use crate::runtime;
 use crate::runtime::backoff::{spread, until};
-use crate::runtime::failure::{Class, CurrentFailure, Failure};
+use crate::runtime::failure::{Class, Failure};
 use crate::runtime::plan::Position;
-use crate::schemas::manifest::{Entry, Manifest, Stale};
+use crate::schemas::manifest::{Entry, Lost, Manifest, Stale};
 use crate::schemas::record::Record;
 
-/// How often an empty list of auth configs is asked for again before it is believed: for some two minutes.
-const EMPTY_CONFIRMATIONS: i64 = 6;
+/// How often what Composio did not deliver is asked for again by backoff.
+const MAX_HASTE: i64 = 6;
 
 /// Most failing toolkits that a message names.
 const MAX_NAMED: usize = 5;
 
 /// A cache whose ConfigMaps are edited again and again is repaired this often.
 const REPAIR_PAUSE: Duration = Duration::from_secs(10);
-
-/// What people write for no pin.
-const LATEST: &str = "latest";
 
 /// One step.
 #[derive(Clone, Debug, IntoStaticStr, PartialEq)]
@@ -54,19 +53,6 @@ pub enum Step {
     },
 }
 
-/// A toolkit that is to be cached.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DesiredToolkit {
-    /// Its slug.
-    pub slug: String,
-    /// The version to read. None: the catalogue does not say, so the latest.
-    pub version: Option<String>,
-    /// When Composio last updated it, in its own words. None for a pinned version, which does not change.
-    pub updated_at: Option<String>,
-    /// It has tools, as far as is known: an answer without any is wrong.
-    pub has_tools: bool,
-}
-
 /// What to do, where the object stands, and when to come back.
 pub type Plan = runtime::plan::Plan<Step, Phase>;
 
@@ -84,6 +70,8 @@ pub enum Phase {
     Finished {
         /// Toolkits that could not be brought up to date.
         failed: BTreeMap<String, Failure>,
+        /// Composio did not list everything that there is to choose from.
+        short: Option<Failure>,
     },
 }
 
@@ -101,7 +89,7 @@ impl runtime::Step for Step {
 impl runtime::Phase for Phase {
     fn failure(&self) -> Option<Failure> {
         match self {
-            Self::Finished { failed } => worst(failed),
+            Self::Finished { failed, short } => worst(failed, short.as_ref()),
             Self::Syncing { .. } => None,
         }
     }
@@ -176,18 +164,20 @@ pub fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
     };
     let records = records(&observed.cached);
     let settings = view.settings();
-    let desired = match select(view, observed, catalogue, &records, &settings) {
+    let desired = match select(view, observed, catalogue, &records) {
         Ok(desired) => desired,
         Err(failure) => return Plan::fail(failure),
     };
+    let short = short(view, catalogue);
     let failed = failures(&desired, catalogue, observed);
     let intact = intact(&observed.cached);
     let open: Vec<DesiredToolkit> = desired
         .values()
-        .filter(|desired| !failed.contains_key(&desired.slug))
+        .filter(|desired| !desired.is_only_kept && !failed.contains_key(&desired.slug))
         .filter(|desired| {
             let record = records.get(desired.slug.as_str());
-            record.is_none_or(|record| !is_current(desired, record, &settings, &intact))
+            let is_read = observed.read.contains(&desired.slug);
+            record.is_none_or(|record| !is_current(desired, record, &settings, &intact, is_read))
         })
         .cloned()
         .collect();
@@ -204,32 +194,40 @@ pub fn plan(view: &View<'_>, observed: &Observed, now: Timestamp) -> Plan {
     }
     let manifest = manifest(&desired, &records, &failed, observed, now);
     // A first sync that brought nothing leaves nothing behind.
-    if manifest.toolkits.is_empty() && observed.manifest.is_none() && !failed.is_empty() {
-        return finished(view, failed);
+    let all_went_well = failed.is_empty() && short.is_none();
+    if manifest.toolkits.is_empty() && observed.manifest.is_none() && !all_went_well {
+        return finished(view, failed, short);
     }
     let syncing = Phase::Syncing {
         done: desired.len(),
         total: desired.len(),
     };
-    if observed.manifest.as_ref() != Some(&manifest) || !observed.manifest_is_labelled {
+    if observed.manifest.as_ref() != Some(&manifest)
+        || !(observed.manifest_is_of_spec && observed.manifest_is_labelled)
+    {
         return Plan::step(Step::WriteManifest(manifest), syncing);
     }
     let names = unneeded(&desired, &manifest, observed);
     if !names.is_empty() {
         return Plan::step(Step::Delete { names }, syncing);
     }
-    finished(view, failed)
+    finished(view, failed, short)
 }
 
-fn finished(view: &View<'_>, failed: BTreeMap<String, Failure>) -> Plan {
-    Plan::rest(Phase::Finished { failed }).requeue_in(refresh_interval(view))
+fn finished(view: &View<'_>, failed: BTreeMap<String, Failure>, short: Option<Failure>) -> Plan {
+    Plan::rest(Phase::Finished { failed, short }).requeue_in(refresh_interval(view))
 }
 
-/// What only a person can fix, and nothing tells of, is tried again with the next refresh: the rest must not wait for it.
+/// What only a person can fix, and nothing tells of, is tried again with the next refresh: the rest must not wait for it. So
+/// is what Composio does not deliver however often it is asked: what it did deliver is cached.
 pub fn retry_policy(view: &View<'_>, failure: Failure) -> Failure {
-    let at_refresh = failure.class == Class::Stalled && failure.reason.policy().recheck.is_none();
+    let is_for_a_person = failure.class == Class::Stalled && failure.reason.policy().recheck.is_none();
+    let is_lasting = failure.reason == Reason::IncompleteResponse
+        && view
+            .current_failure()
+            .is_some_and(|current| current.reason == Some(failure.reason) && current.failures >= MAX_HASTE);
     Failure {
-        retry_after: if at_refresh {
+        retry_after: if is_for_a_person || is_lasting {
             Some(refresh_interval(view))
         } else {
             failure.retry_after
@@ -238,16 +236,17 @@ pub fn retry_policy(view: &View<'_>, failure: Failure) -> Failure {
     }
 }
 
-/// The failure that decides when the failing toolkits are tried again, in words about all of them.
-fn worst(failed: &BTreeMap<String, Failure>) -> Option<Failure> {
+/// The failure that decides when what failed is tried again, in words about all of it.
+fn worst(failed: &BTreeMap<String, Failure>, short: Option<&Failure>) -> Option<Failure> {
     let rank = |failure: &Failure| match failure.class {
         Class::Transient => 0,
         Class::Waiting => 1,
         Class::Stalled => 2,
     };
-    let (_, failure) = failed.iter().min_by_key(|(_, failure)| rank(failure))?;
-    let message = match failed.iter().next() {
-        Some((slug, only)) if failed.len() == 1 => format!("{slug}: {}", only.message),
+    let failure = failed.values().chain(short).min_by_key(|failure| rank(failure))?;
+    let of_toolkits = match failed.iter().next() {
+        None => None,
+        Some((slug, only)) if failed.len() == 1 => Some(format!("{slug}: {}", only.message)),
         _ => {
             let names: Vec<String> = failed
                 .iter()
@@ -258,91 +257,26 @@ fn worst(failed: &BTreeMap<String, Failure>) -> Option<Failure> {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
-            format!(
-                "{} toolkits could not be brought up to date: {}{more}",
+            let cause = failed.iter().min_by_key(|(_, failure)| rank(failure));
+            let cause = cause.map_or(String::new(), |(slug, failure)| {
+                format!(". {slug}: {}", failure.message)
+            });
+            Some(format!(
+                "{} toolkits could not be brought up to date: {}{more}{cause}",
                 failed.len(),
                 names.join(", ")
-            )
+            ))
         }
     };
+    let messages: Vec<String> = short
+        .map(|short| short.message.clone())
+        .into_iter()
+        .chain(of_toolkits)
+        .collect();
     Some(Failure {
-        message,
+        message: messages.join(". "),
         ..failure.clone()
     })
-}
-
-/// The toolkits that are to be cached, by slug.
-fn select(
-    view: &View<'_>,
-    observed: &Observed,
-    catalogue: &Catalogue,
-    records: &BTreeMap<&str, &Record>,
-    settings: &str,
-) -> Result<BTreeMap<String, DesiredToolkit>, Failure> {
-    let selection = &view.spec.toolkits;
-    let is_empty = match selection.discover {
-        Discovery::AuthConfigs => catalogue.configured.as_ref().is_some_and(BTreeSet::is_empty),
-        Discovery::All | Discovery::None => false,
-    };
-    let had_some = observed
-        .manifest
-        .as_ref()
-        .is_some_and(|manifest| !manifest.toolkits.is_empty());
-    if is_empty && had_some && confirmations(view) < EMPTY_CONFIRMATIONS {
-        return Err(Failure::transient(
-            Reason::EmptyResponse,
-            "Composio lists no enabled auth config any more; asking again before anything is deleted",
-        ));
-    }
-    let mut slugs: BTreeSet<&str> = selection.include.iter().map(String::as_str).collect();
-    let listed = |no_auth: bool| {
-        let toolkits = catalogue.toolkits.iter();
-        toolkits
-            .filter(move |(_, toolkit)| toolkit.no_auth == no_auth)
-            .map(|(slug, _)| slug.as_str())
-    };
-    match selection.discover {
-        Discovery::AuthConfigs => slugs.extend(catalogue.configured.iter().flatten().map(String::as_str)),
-        Discovery::All => slugs.extend(listed(false)),
-        Discovery::None => {}
-    }
-    if selection.no_auth && selection.discover != Discovery::None {
-        slugs.extend(listed(true));
-    }
-    for slug in &selection.exclude {
-        slugs.remove(slug.as_str());
-    }
-    let desired = slugs.into_iter().map(|slug| {
-        let listed = catalogue.toolkits.get(slug);
-        let pin = view.spec.versions.get(slug).filter(|version| *version != LATEST);
-        let had_tools = records
-            .get(slug)
-            .is_some_and(|record| record.tools > 0 && record.settings == settings);
-        // The catalogue counts deprecated tools too.
-        let counted = view.spec.include_deprecated
-            && listed.is_some_and(|toolkit| toolkit.tools.is_some_and(|tools| tools > 0));
-        let desired = DesiredToolkit {
-            slug: slug.to_owned(),
-            version: pin
-                .or(listed.and_then(|toolkit| toolkit.version.as_ref()))
-                .cloned(),
-            updated_at: listed
-                .filter(|_| pin.is_none())
-                .and_then(|toolkit| toolkit.updated_at.clone()),
-            has_tools: had_tools || counted,
-        };
-        (slug.to_owned(), desired)
-    });
-    Ok(desired.collect())
-}
-
-fn confirmations(view: &View<'_>) -> i64 {
-    view.status
-        .retry
-        .as_ref()
-        .map(CurrentFailure::from)
-        .filter(|failure| failure.reason == Some(Reason::EmptyResponse))
-        .map_or(0, |failure| failure.failures)
 }
 
 fn records(cached: &[CachedConfigMap]) -> BTreeMap<&str, &Record> {
@@ -375,13 +309,16 @@ fn failures(
     catalogue: &Catalogue,
     observed: &Observed,
 ) -> BTreeMap<String, Failure> {
-    let unknown = desired
-        .keys()
-        .filter(|slug| !catalogue.toolkits.contains_key(*slug))
-        .map(|slug| {
-            let message = format!("toolkit {slug} does not exist in Composio; correct spec.toolkits");
-            (slug.clone(), Failure::stalled(Reason::ToolkitNotFound, message))
-        });
+    let is_unknown = |desired: &&DesiredToolkit| {
+        !desired.is_only_kept
+            && !catalogue.toolkits.contains_key(&desired.slug)
+            && !observed.failed.contains_key(&desired.slug)
+    };
+    let unknown = desired.values().filter(is_unknown).map(|desired| {
+        let slug = &desired.slug;
+        let message = format!("toolkit {slug} does not exist in Composio; correct spec.toolkits");
+        (slug.clone(), Failure::stalled(Reason::ToolkitNotFound, message))
+    });
     let failed = observed
         .failed
         .iter()
@@ -392,16 +329,25 @@ fn failures(
         .collect()
 }
 
+/// `is_read`: it was read in this sync.
 fn is_current(
     desired: &DesiredToolkit,
     record: &Record,
     settings: &str,
     intact: &BTreeMap<&str, &str>,
+    is_read: bool,
 ) -> bool {
     record.settings == settings
         && (desired.version.is_none() || record.version == desired.version)
         && (desired.updated_at.is_none() || record.updated_at == desired.updated_at)
         && all_parts_present(&record.config_maps, &record.sha256, intact)
+        && (is_read || !is_in_doubt(desired, record))
+}
+
+/// Whether nothing but its tools can tell whether it has changed, or what was read of it may not be all.
+fn is_in_doubt(desired: &DesiredToolkit, record: &Record) -> bool {
+    let says_nothing = desired.version.is_none() && desired.updated_at.is_none();
+    says_nothing || record.tools == 0 || record.missing_tools > 0
 }
 
 fn manifest(
@@ -434,7 +380,41 @@ fn manifest(
         });
         Some(entry)
     });
-    Manifest::new(entries.collect())
+    let lost = lost(desired, failed, observed, now);
+    Manifest::new(entries.collect()).having_lost(lost, observed.manifest.as_ref())
+}
+
+/// Toolkits that were cached and are gone, although the spec selects as it did: Composio does not have them any more, or
+/// they are not in use there any more.
+fn lost(
+    desired: &BTreeMap<String, DesiredToolkit>,
+    failed: &BTreeMap<String, Failure>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Vec<Lost> {
+    let before = observed
+        .manifest
+        .as_ref()
+        .filter(|_| observed.manifest_is_of_spec);
+    let is_unknown = |slug: &str| {
+        failed
+            .get(slug)
+            .is_some_and(|failure| failure.reason == Reason::ToolkitNotFound)
+    };
+    let was_unknown = |entry: &Entry| {
+        let stale = entry.stale.as_ref();
+        stale.is_some_and(|stale| stale.reason == Reason::ToolkitNotFound.as_str())
+    };
+    let entries = before.iter().flat_map(|manifest| &manifest.toolkits);
+    let lost = entries.filter(|entry| {
+        !was_unknown(entry) && (!desired.contains_key(&entry.slug) || is_unknown(&entry.slug))
+    });
+    lost.map(|entry| Lost {
+        slug: entry.slug.clone(),
+        tools: entry.tools,
+        lost_at: whole_seconds(now),
+    })
+    .collect()
 }
 
 /// ConfigMaps that nobody needs any more. What belongs to a desired toolkit that failed stays.

@@ -1,13 +1,15 @@
 //! This resource's own fields in its status, and what its positions mean for the conditions: pure functions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::SchemaCaches;
 use super::observed::{CachedConfigMap, Observed, View};
-use super::plan::{Phase, refresh_interval};
+use super::plan::{self, Phase, refresh_interval};
+
+use crate::api::Reason;
 use crate::api::composio_schema_cache::{
     COMPLETE, CacheState, ComposioSchemaCacheStatus, DriftStatus, SyncProgress, ToolkitStatus,
 };
@@ -18,7 +20,7 @@ use crate::runtime::failure::Failure;
 use crate::runtime::plan::Position;
 use crate::runtime::summary::Extra;
 use crate::schemas::drift::Drift;
-use crate::schemas::manifest::Manifest;
+use crate::schemas::manifest::{Lost, Manifest};
 use crate::schemas::names;
 use crate::schemas::record::Record;
 
@@ -46,8 +48,10 @@ pub enum Effect {
     Fetched {
         /// How many were brought up to date.
         done: usize,
-        /// Their ConfigMaps.
+        /// Their ConfigMaps, if they were written.
         written: Vec<CachedConfigMap>,
+        /// Their slugs.
+        read: BTreeSet<String>,
         /// Those that could not be.
         failed: BTreeMap<String, Failure>,
         /// Calls of the Composio API that this took.
@@ -98,6 +102,7 @@ fn started_at(turn: &Turn<'_>) -> Option<Timestamp> {
 /// The status with its own fields brought up to date.
 pub fn status(turn: &Turn<'_>) -> ComposioSchemaCacheStatus {
     let mut status = turn.view.status.clone().into_owned();
+    status.empty_auth_config_lists = empty_auth_config_lists(turn);
     match turn.position {
         Position::At(Phase::Syncing { done, total }) => {
             let more = match turn.effect {
@@ -110,12 +115,32 @@ pub fn status(turn: &Turn<'_>) -> ComposioSchemaCacheStatus {
                 total: count(*total),
             });
         }
-        Position::At(Phase::Finished { failed }) => {
+        Position::At(Phase::Finished { failed, .. }) => {
             record_result(&mut status, turn.view, turn.observed, failed, started_at(turn));
         }
         Position::Unchanged | Position::Failed(_) => {}
     }
     status
+}
+
+/// How many lists of auth configs in a row were empty and not believed. Only an answer of that list changes it, whatever else
+/// fails in between.
+fn empty_auth_config_lists(turn: &Turn<'_>) -> Option<i64> {
+    let before = turn.view.status.empty_auth_config_lists;
+    let Some(catalogue) = &turn.observed.catalogue else {
+        return before;
+    };
+    if !plan::lists_no_auth_config(catalogue) {
+        return None;
+    }
+    match turn.position {
+        Position::Failed(failure) if turn.step.is_none() && failure.reason == Reason::EmptyResponse => {
+            Some(before.unwrap_or_default() + 1)
+        }
+        // It is believed, and what it said has been done.
+        Position::At(Phase::Finished { .. }) => None,
+        _ => before,
+    }
 }
 
 /// When a sync ended and what it cost is recorded only if it found something new.
@@ -227,8 +252,10 @@ fn record_result(
         status.content_hash = Some(manifest.content_hash.clone());
     }
     let changed = changed_since(observed, started_at);
-    if !changed.is_empty() {
-        status.drift = Some(sum(changed.iter().map(|(_, drift)| *drift)));
+    let lost = lost_since(manifest, started_at);
+    let has_news = !(changed.is_empty() && lost.is_empty());
+    if has_news {
+        status.drift = Some(sum(changed.iter().map(|(_, drift)| *drift), &lost));
     }
     let failing = failed.iter().map(|(slug, failure)| ToolkitStatus {
         toolkit: slug.clone(),
@@ -252,20 +279,21 @@ fn record_result(
                 message: Some(truncated(&message, MAX_TEXT).to_owned()),
             }
         });
-    let news: Vec<ToolkitStatus> = if changed.is_empty() {
+    let news: Vec<ToolkitStatus> = if has_news {
+        let lost = lost.iter().map(|lost| lost_in_words(lost));
+        let changed = changed.iter().map(|(record, drift)| in_words(record, drift));
+        lost.chain(changed).collect()
+    } else {
+        let is_lost = |slug: &str| manifest.lost.iter().any(|lost| lost.slug == slug);
         let known = status.toolkit_statuses.iter();
         known
-            .filter(|known| known.reason == CHANGED && manifest.entry(&known.toolkit).is_some())
+            .filter(|known| known.reason == CHANGED)
+            .filter(|known| manifest.entry(&known.toolkit).is_some() || is_lost(&known.toolkit))
             .cloned()
-            .collect()
-    } else {
-        changed
-            .iter()
-            .map(|(record, drift)| in_words(record, drift))
             .collect()
     };
     let mut all: Vec<ToolkitStatus> = failing.chain(incomplete).chain(news).collect();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     all.retain(|one| seen.insert(one.toolkit.clone()));
     all.truncate(MAX_TOOLKITS);
     let mut room = MAX_TOOLKITS_BYTES;
@@ -292,10 +320,31 @@ fn changed_since(observed: &Observed, started_at: Option<Timestamp>) -> Vec<(&Re
         .collect()
 }
 
+/// The toolkits that this sync found to be gone.
+fn lost_since(manifest: &Manifest, started_at: Option<Timestamp>) -> Vec<&Lost> {
+    let started_at = started_at.map(whole_seconds);
+    let lost = manifest.lost.iter();
+    lost.filter(|lost| started_at.is_some_and(|started_at| lost.lost_at >= started_at))
+        .collect()
+}
+
+fn lost_in_words(lost: &Lost) -> ToolkitStatus {
+    ToolkitStatus {
+        toolkit: lost.slug.clone(),
+        version: None,
+        reason: CHANGED.to_owned(),
+        message: Some(format!("the toolkit is gone with its {} tools", lost.tools)),
+    }
+}
+
 fn in_words(record: &Record, drift: &Drift) -> ToolkitStatus {
     let counts = drift.counts;
+    let left_out = match counts.left_out {
+        0 => String::new(),
+        some => format!(", {some} deprecated ones left out"),
+    };
     let message = format!(
-        "{} added, {} removed, {} changed, {} breaking",
+        "{} added, {} removed, {} changed, {} breaking{left_out}",
         counts.added, counts.removed, counts.changed, counts.breaking
     );
     ToolkitStatus {
@@ -306,19 +355,29 @@ fn in_words(record: &Record, drift: &Drift) -> ToolkitStatus {
     }
 }
 
-fn sum<'a>(drifts: impl Iterator<Item = &'a Drift>) -> DriftStatus {
+fn sum<'a>(drifts: impl Iterator<Item = &'a Drift>, lost: &[&Lost]) -> DriftStatus {
     let mut total = DriftStatus::default();
+    let mut words: Vec<String> = Vec::new();
+    for lost in lost {
+        total.removed += count(lost.tools);
+        total.breaking += count(lost.tools);
+        words.push(format!("{}: the toolkit is gone", lost.slug));
+    }
+    let mut left_out = 0;
     for drift in drifts {
         total.added += count(drift.counts.added);
         total.removed += count(drift.counts.removed);
+        left_out += drift.counts.left_out;
         total.changed += count(drift.counts.changed);
         total.breaking += count(drift.counts.breaking);
-        let room = MAX_BREAKING - total.breaking_changes.len();
-        let words = drift.breaking.iter().take(room);
-        total
-            .breaking_changes
-            .extend(words.map(|what| truncated(what, MAX_TEXT).to_owned()));
+        words.extend(drift.breaking.iter().take(MAX_BREAKING).cloned());
     }
+    total.left_out = (left_out > 0).then(|| count(left_out));
+    words.truncate(MAX_BREAKING);
+    total.breaking_changes = words
+        .iter()
+        .map(|what| truncated(what, MAX_TEXT).to_owned())
+        .collect();
     total
 }
 

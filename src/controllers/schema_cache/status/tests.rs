@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::ComposioSchemaCache;
-use crate::api::Reason;
 use crate::api::conditions::{RECONCILING, STALLED};
-use crate::controllers::schema_cache::events;
-use crate::controllers::schema_cache::observed::CachedConfigMap;
+use crate::controllers::schema_cache::observed::{CachedConfigMap, Catalogue};
+use crate::controllers::schema_cache::{SyncStates, events};
 use crate::runtime::summary::next_status;
 use crate::schemas::drift::Counts;
 use crate::schemas::manifest::Entry;
@@ -39,6 +38,7 @@ fn record(slug: &str, synced_at: Timestamp, drift: Option<Drift>) -> Record {
         sha256: slug.to_owned(),
         config_maps: vec![format!("schemas-{slug}")],
         omitted_tools: vec![],
+        missing_tools: 0,
         synced_at,
         drift,
     }
@@ -112,6 +112,7 @@ fn next_with(
 fn finished() -> Phase {
     Phase::Finished {
         failed: BTreeMap::new(),
+        short: None,
     }
 }
 
@@ -145,6 +146,7 @@ fn what_changed_is_summed_up_and_stays_until_something_else_changes() {
         counts: Counts {
             added: 2,
             removed: 0,
+            left_out: 0,
             changed: 3,
             breaking,
         },
@@ -198,7 +200,12 @@ fn failing_toolkits_degrade_and_are_tried_again_while_the_rest_is_served() {
     for (failure, condition) in cases {
         let failed = BTreeMap::from([("github".to_owned(), failure.clone())]);
         let observed = observed(&[record("reddit", at(0), None)]);
-        let status = next(&json!({}), &observed, Phase::Finished { failed }, at(10));
+        let status = next(
+            &json!({}),
+            &observed,
+            Phase::Finished { failed, short: None },
+            at(10),
+        );
         assert_eq!(
             (status.state, status.failing_toolkits),
             (Some(CacheState::Degraded), Some(1))
@@ -218,8 +225,25 @@ fn what_only_a_person_can_fix_does_not_end_the_refreshes() {
     let refused = Failure::stalled(Reason::RequestRefused, "no");
     let failed = BTreeMap::from([("github".to_owned(), refused.clone())]);
     let observed = observed(&[record("reddit", at(0), None)]);
-    for position in [Phase::Finished { failed }.into(), Position::Failed(refused)] {
-        let retry = next(&json!({}), &observed, position, at(10)).retry.unwrap();
+    let short = Failure::transient(Reason::IncompleteResponse, "not all");
+    let lasting = Phase::Finished {
+        failed: BTreeMap::new(),
+        short: Some(short),
+    };
+    let first = next(&json!({}), &observed, lasting.clone(), at(10))
+        .retry
+        .unwrap();
+    assert!(first.next_attempt_at.unwrap().0 < at(60), "at first by backoff");
+    let tried = |failures: i64| {
+        json!({"observedGeneration": 1, "retry": {"failures": failures, "lastFailureAt": at(0),
+            "nextAttemptAt": at(5), "reason": "IncompleteResponse"}})
+    };
+    for (status, position) in [
+        (json!({}), Phase::Finished { failed, short: None }.into()),
+        (json!({}), Position::Failed(refused)),
+        (tried(6), lasting.into()),
+    ] {
+        let retry = next(&status, &observed, position, at(10)).retry.unwrap();
         let next_attempt = retry.next_attempt_at.unwrap().0;
         assert!(
             next_attempt >= at(10 + 6 * 3600) && next_attempt <= at(10 + 7 * 3600),
@@ -289,6 +313,7 @@ fn progress_shows_and_outlives_a_restart() {
     let effect = Effect::Fetched {
         done: 20,
         written: Vec::new(),
+        read: BTreeSet::new(),
         failed: BTreeMap::new(),
         api_calls: 40,
         is_partial: true,
@@ -337,6 +362,7 @@ fn status_stays_small_whatever_happens() {
     let long = "x".repeat(4000);
     let drift = Drift {
         counts: Counts {
+            left_out: 0,
             added: 900,
             removed: 900,
             changed: 900,
@@ -359,7 +385,7 @@ fn status_stays_small_whatever_happens() {
     let status = next(
         &json!({}),
         &observed(&records),
-        Phase::Finished { failed },
+        Phase::Finished { failed, short: None },
         at(10),
     );
     let size = serde_json::to_vec(&status).unwrap().len();
@@ -372,7 +398,7 @@ fn news_is_told_once() {
         "github".to_owned(),
         Failure::transient(Reason::EmptyResponse, "none"),
     )]);
-    let phase = Phase::Finished { failed };
+    let phase = Phase::Finished { failed, short: None };
     let observed = observed(&[record("reddit", at(0), None)]);
     let first = next(&json!({}), &observed, phase.clone(), at(10));
     let reasons = |old: &ComposioSchemaCacheStatus, new: &ComposioSchemaCacheStatus, phase: &Phase| {
@@ -392,6 +418,7 @@ fn news_is_told_once() {
     assert_eq!(reasons(&first, &second, &phase), [""; 0]);
     let well = Phase::Finished {
         failed: BTreeMap::new(),
+        short: None,
     };
     let third = next(
         &serde_json::to_value(&second).unwrap(),
@@ -400,4 +427,115 @@ fn news_is_told_once() {
         at(30),
     );
     assert_eq!(reasons(&second, &third, &well), ["Synced"], "the failure is over");
+}
+
+/// Found as ConfigMaps that were all deleted because of one empty list, after failures of another kind.
+#[test]
+fn only_an_answer_of_the_list_of_auth_configs_changes_how_many_were_empty() {
+    let before = json!({"observedGeneration": 1, "emptyAuthConfigLists": 3});
+    let listed = |configured: &[&str]| Observed {
+        catalogue: Some(Catalogue {
+            configured: Some(configured.iter().map(|slug| (*slug).to_owned()).collect()),
+            ..Catalogue::default()
+        }),
+        ..observed(&[])
+    };
+    let not_asked = observed(&[]);
+    let failed = |reason| Position::Failed(Failure::transient(reason, "no"));
+    let cases = [
+        (
+            "an empty list",
+            listed(&[]),
+            failed(Reason::EmptyResponse),
+            Some(4),
+        ),
+        (
+            "a list that did not come",
+            not_asked,
+            failed(Reason::EmptyResponse),
+            Some(3),
+        ),
+        (
+            "another failure",
+            listed(&[]),
+            failed(Reason::KubernetesApi),
+            Some(3),
+        ),
+        (
+            "a list that is not empty",
+            listed(&["github"]),
+            failed(Reason::KubernetesApi),
+            None,
+        ),
+        (
+            "what the empty list said is done",
+            listed(&[]),
+            finished().into(),
+            None,
+        ),
+    ];
+    for (what, observed, position, count) in cases {
+        let status = next(&before, &observed, position, at(10));
+        assert_eq!(status.empty_auth_config_lists, count, "{what}");
+    }
+}
+
+#[test]
+fn a_lost_toolkit_is_drift_and_stays_on_show() {
+    let lost = Lost {
+        slug: "slack".to_owned(),
+        tools: 12,
+        lost_at: at(5),
+    };
+    let mut observed = observed(&[record("github", at(-500), None)]);
+    observed.manifest.as_mut().unwrap().lost.push(lost);
+    let first = next(&json!({}), &observed, finished(), at(10));
+    let drift = first.drift.clone().unwrap();
+    assert_eq!((drift.removed, drift.breaking), (12, 12));
+    assert_eq!(drift.breaking_changes, ["slack: the toolkit is gone"]);
+    assert_eq!(first.toolkit_statuses[0].toolkit, "slack");
+    let known = serde_json::to_value(&first).unwrap();
+    let later = Cost {
+        started_at: Some(at(8000)),
+        api_calls: 3,
+    };
+    assert_eq!(
+        next_with(&known, &observed, finished(), None, later, at(9000)),
+        first
+    );
+}
+
+#[test]
+fn a_cache_is_verified_by_every_sync_that_ends_well_and_by_no_other() {
+    let states = SyncStates::default();
+    let verified = |status: &Value, position: &Position<Phase>, now| {
+        let cache = cache(status);
+        let view = View::from(&cache);
+        states.open(view.uid, &view.key("composioschemacache"));
+        let turn = Turn {
+            view: &view,
+            observed: &observed(&[]),
+            step: None,
+            effect: None,
+            position,
+            now,
+        };
+        states.verified(&turn).map(|(_, at)| at)
+    };
+    let recorded = json!({"lastSyncTime": at(-900)});
+    let down = Failure::transient(Reason::ComposioUnavailable, "down");
+    let partly = Phase::Finished {
+        failed: BTreeMap::from([("github".to_owned(), down.clone())]),
+        short: None,
+    };
+    assert_eq!(
+        verified(&recorded, &Position::Failed(down), at(0)),
+        Some(at(-900)),
+        "what an earlier process recorded"
+    );
+    assert_eq!(verified(&recorded, &partly.into(), at(1)), None);
+    assert_eq!(verified(&recorded, &Position::Unchanged, at(2)), None);
+    for now in [at(3), at(9000)] {
+        assert_eq!(verified(&recorded, &finished().into(), now), Some(now));
+    }
 }

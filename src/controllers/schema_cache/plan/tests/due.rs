@@ -4,22 +4,41 @@ use super::*;
 
 #[test]
 fn an_empty_list_of_auth_configs_is_believed_only_after_some_lists() {
-    let mut status = synced_status();
-    let observed = |cache: &ComposioSchemaCache| Observed {
-        catalogue: Some(catalogue(&[])),
-        ..settled(cache, &[("github", "g1")])
+    let spec = json!({"toolkits": {"include": ["slack"], "exclude": ["reddit"]}});
+    let with = |count: Option<i64>, failures: i64, toolkits: &[(&str, &str)]| {
+        let mut status = synced_status();
+        status["emptyAuthConfigLists"] = json!(count);
+        status["toolkits"] = json!(toolkits.len());
+        status["retry"] = json!({"failures": failures, "lastFailureAt": at(0), "nextAttemptAt": at(1),
+            "reason": "EmptyResponse"});
+        let cache = cache(&spec, &status);
+        let observed = Observed {
+            catalogue: Some(catalogue(&[])),
+            ..settled(&cache, toolkits)
+        };
+        (cache, observed)
     };
-    let spec = json!({"toolkits": {"noAuth": false}});
-    let first = cache(&spec, &status);
+    let doubts = |(cache, observed): &(ComposioSchemaCache, Observed)| matches!(&decide(cache, observed).position, Position::Failed(failure) if failure.reason == Reason::EmptyResponse);
+    let lost = [("github", "g1"), ("hackernews", "h1"), ("slack", "s1")];
+    assert!(doubts(&with(None, 0, &lost)));
     assert!(
-        matches!(decide(&first, &observed(&first)).position, Position::Failed(failure) if failure.reason == Reason::EmptyResponse)
+        doubts(&with(Some(5), 40, &lost)),
+        "failures of other kinds are no lists"
     );
-    status["retry"] =
-        json!({"failures": 6, "lastFailureAt": "2026-01-01T00:00:00Z", "reason": "EmptyResponse"});
-    let convinced = cache(&spec, &status);
+    let convinced = with(Some(6), 6, &lost);
+    assert!(!doubts(&convinced));
     assert!(
-        matches!(decide(&convinced, &observed(&convinced)).step, Some(Step::WriteManifest(m)) if m.toolkits.is_empty())
+        matches!(decide(&convinced.0, &convinced.1).step, Some(Step::WriteManifest(m)) if m.entry("github").is_none())
     );
+
+    let mut without_manifest = with(None, 0, &lost);
+    without_manifest.1.manifest = None;
+    assert!(doubts(&without_manifest), "the ConfigMaps tell of it");
+    without_manifest.1.cached.clear();
+    assert!(doubts(&without_manifest), "the status tells of it");
+
+    let kept = [("hackernews", "h1"), ("reddit", "r1"), ("slack", "s1")];
+    assert!(!doubts(&with(None, 0, &kept)), "the list would change nothing");
 }
 
 #[test]

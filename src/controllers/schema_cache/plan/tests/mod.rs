@@ -1,5 +1,6 @@
 //! Tables for `plan`: one rule a case.
 
+mod doubt;
 mod due;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -52,6 +53,7 @@ fn catalogue(configured: &[&str]) -> Catalogue {
     Catalogue {
         toolkits,
         configured: Some(configured.iter().map(|slug| (*slug).to_owned()).collect()),
+        ..Catalogue::default()
     }
 }
 
@@ -66,6 +68,7 @@ fn record(cache: &ComposioSchemaCache, slug: &str, version: &str) -> Record {
         sha256: format!("{slug} {version}"),
         config_maps: vec![format!("schemas-{slug}")],
         omitted_tools: vec![],
+        missing_tools: 0,
         synced_at: at(0),
         drift: None,
     }
@@ -112,6 +115,7 @@ fn settled(cache: &ComposioSchemaCache, slugs: &[(&str, &str)]) -> Observed {
     Observed {
         cached: records.iter().map(cached).collect(),
         manifest: Some(Manifest::new(records.iter().map(Record::entry).collect())),
+        manifest_is_of_spec: true,
         manifest_is_labelled: true,
         checked_at: Some(at(90)),
         ..Observed::default()
@@ -174,7 +178,8 @@ fn only_what_moved_is_fetched_again() {
     assert_eq!(
         decide(&cache, &nothing_new).position,
         Phase::Finished {
-            failed: BTreeMap::new()
+            failed: BTreeMap::new(),
+            short: None,
         }
         .into()
     );
@@ -273,7 +278,7 @@ fn a_toolkit_that_fails_keeps_its_last_good_config_map_and_is_marked() {
     let later = plan(&View::from(&cache), &observed, at(5000));
     assert_eq!(later.step, None, "the mark keeps its first time");
     assert!(
-        matches!(later.position, Position::At(Phase::Finished { failed }) if failed.contains_key("github"))
+        matches!(later.position, Position::At(Phase::Finished { failed, .. }) if failed.contains_key("github"))
     );
 }
 
@@ -290,7 +295,7 @@ fn an_unknown_toolkit_is_named_and_the_rest_is_cached() {
         catalogue: observed.catalogue,
         ..settled(&cache, &[("github", "g1")])
     };
-    let Position::At(Phase::Finished { failed }) = decide(&cache, &observed).position else {
+    let Position::At(Phase::Finished { failed, .. }) = decide(&cache, &observed).position else {
         panic!("not finished");
     };
     assert_eq!(failed["nosuch"].reason, Reason::ToolkitNotFound);
@@ -392,7 +397,7 @@ fn a_sync_goes_through_without_observing_again() {
     for _ in 0..10 {
         let Plan { step, position, .. } = plan(&view, &observed, at(100));
         let Some(step) = step else {
-            let Position::At(Phase::Finished { failed }) = position else {
+            let Position::At(Phase::Finished { failed, .. }) = position else {
                 panic!("{position:?}");
             };
             assert_eq!(failed, BTreeMap::new());
@@ -407,6 +412,7 @@ fn a_sync_goes_through_without_observing_again() {
                     written: written
                         .map(|(slug, version)| cached(&record(&cache, slug, version)))
                         .into(),
+                    read: BTreeSet::from(["github", "hackernews"].map(str::to_owned)),
                     failed: BTreeMap::new(),
                     api_calls: 4,
                     is_partial: false,
@@ -437,6 +443,7 @@ fn what_failed_may_have_been_written_in_part_and_is_observed_again() {
     let fetched = |failed| Effect::Fetched {
         done: 1,
         written: vec![],
+        read: BTreeSet::new(),
         failed,
         api_calls: 2,
         is_partial: false,

@@ -1,15 +1,14 @@
 //! The least time that a first sync can take.
 //!
-//! What limits it: the time of an answer, how many toolkits are read at the same time, and the rate budget. The numbers
-//! are those of the operator; they are repeated here because a bound that followed them would never show a mistake.
+//! What limits it: the time of an answer, and the rate budget. It is the bound of a program that reads everything at the
+//! same time and writes in no time. The numbers of the budget are those of the operator; they are repeated here because a
+//! bound that followed them would never show a mistake.
 
 use std::time::Duration;
 
 use crate::commands::bench::stage::BUDGET;
 use crate::commands::bench::statistics::number;
 
-/// Toolkits that are read at the same time; the two calls for each go side by side.
-const TOOLKITS_AT_ONCE: usize = 2;
 /// Calls for each toolkit: what it is, and its tools.
 pub const CALLS_PER_TOOLKIT: usize = 2;
 
@@ -30,7 +29,8 @@ impl Calls {
 
     /// The least time, if every answer takes `latency`.
     pub fn least_time(self, latency: Duration) -> Duration {
-        let rounds = self.pages + self.toolkits.div_ceil(TOOLKITS_AT_ONCE);
+        // The pages, and then all toolkits together, with their tools beside them.
+        let rounds = self.pages + 1;
         let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
         (latency * rounds).max(at_background(self.total()) + latency)
     }
@@ -65,7 +65,7 @@ mod tests {
             toolkits: 45,
         };
         assert_eq!(calls.total(), 91);
-        assert_eq!(calls.least_time(LATENCY), LATENCY * 24);
+        assert_eq!(calls.least_time(LATENCY), LATENCY * 2);
     }
 
     #[test]
