@@ -4,14 +4,16 @@
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::failure::Failure;
+use super::status::test;
 use crate::api::common::Managed;
 
 /// Whose a child object is.
@@ -149,6 +151,36 @@ where
             Err(kube::Error::Api(status)) if status.code == 409 => Err(ClaimError::NotOwned),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Makes the fields that a child was created with those of an apply, so that the next apply takes out what it leaves out:
+    /// the API server keeps apart what one manager has created and what it has applied.
+    /// See <https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply>.
+    pub async fn own_created_fields(&self, child: &ObjectMeta) -> kube::Result<()> {
+        let entries = child.managed_fields.iter().flatten();
+        let mut own = entries.enumerate().filter(|(_, entry)| {
+            entry.manager.as_deref() == Some(&self.manager) && entry.subresource.is_none()
+        });
+        let operation = |entry: &ManagedFieldsEntry| entry.operation.clone();
+        let (Some((place, entry)), None) = (own.next(), own.next()) else {
+            return Ok(());
+        };
+        if operation(entry).as_deref() != Some("Update") {
+            return Ok(());
+        }
+        let at = format!("/metadata/managedFields/{place}");
+        let patch = serde_json::from_value(json!([
+            test("/metadata/uid", &json!(child.uid)),
+            test(&format!("{at}/manager"), &json!(self.manager)),
+            { "op": "replace", "path": format!("{at}/operation"), "value": "Apply" },
+        ]));
+        let patch = Patch::<()>::Json(patch.map_err(kube::Error::SerdeError)?);
+        let name = child.name.as_deref().unwrap_or_default();
+        let changed = self
+            .api
+            .patch_metadata(name, &PatchParams::default(), &patch)
+            .await;
+        changed.map(drop)
     }
 
     /// Applies a child, which names the uid of the one that was claimed: a namesake created since is not touched.

@@ -1,6 +1,6 @@
 //! Wires watches and wake-ups to a controller, and runs it until shutdown.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,8 +47,14 @@ pub enum Namespaces {
 impl Namespaces {
     /// Reads a list of names; an empty one means all.
     pub fn from_names(names: &[String]) -> Self {
-        // An empty variable reads as one empty name.
-        let names: Vec<_> = names.iter().filter(|name| !name.is_empty()).cloned().collect();
+        // An empty variable reads as one empty name. A namespace that is named twice must not be watched twice: two watches
+        // would reconcile the same object at the same time.
+        let names: BTreeSet<_> = names
+            .iter()
+            .map(|name| name.trim())
+            .filter(|name| !name.is_empty())
+            .collect();
+        let names: Vec<_> = names.into_iter().map(str::to_owned).collect();
         if names.is_empty() {
             Self::All
         } else {

@@ -30,6 +30,13 @@ pub const TOOLS_GZIP_KEY: &str = "tools.json.gz";
 /// for metadata.
 pub const MAX_TOOLS_BYTES: usize = 900 * 1024;
 
+/// Most bytes of tools that are unpacked from one ConfigMap. Whoever may edit ConfigMaps may put a megabyte there that
+/// unpacks to a thousand. JSON of schemas rarely shrinks to less than a thirtieth.
+pub const MAX_UNPACKED_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Most ConfigMaps of one toolkit.
+pub const MAX_PARTS: usize = 64;
+
 /// How the annotations of the operator begin.
 const ANNOTATION_PREFIX: &str = "composio-operator.dev/";
 
@@ -328,7 +335,14 @@ pub fn tools_text(part: &Part) -> io::Result<Cow<'_, str>> {
         (Some(text), _) => Ok(Cow::Borrowed(text)),
         (None, Some(bytes)) => {
             let mut text = String::new();
-            GzDecoder::new(bytes.as_slice()).read_to_string(&mut text)?;
+            let limit = MAX_UNPACKED_BYTES;
+            GzDecoder::new(bytes.as_slice())
+                .take(limit + 1)
+                .read_to_string(&mut text)?;
+            if text.len() as u64 > limit {
+                let message = "the tools are larger than any that the operator packs";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
             Ok(Cow::Owned(text))
         }
         (None, None) => Err(io::Error::new(

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::drift::Drift;
 use super::manifest::Entry;
-use super::pack::Encoding;
+use super::pack::{Encoding, MAX_PARTS};
 use crate::api::GROUP;
 
 /// Label with the name of the cache that a ConfigMap belongs to.
@@ -121,7 +121,7 @@ impl Record {
             tools: text("tools")?.parse().ok()?,
             encoding,
             sha256: annotations.get(CONTENT).cloned()?,
-            config_maps: unlist(&text("config-maps")?),
+            config_maps: Some(unlist(&text("config-maps")?)).filter(|parts| parts.len() <= MAX_PARTS)?,
             omitted_tools: unlist(&text("omitted-tools").unwrap_or_default()),
             missing_tools: text("missing-tools")
                 .and_then(|count| count.parse().ok())
@@ -172,7 +172,13 @@ mod tests {
             }),
         };
         let annotations = record.annotations();
-        assert_eq!(Record::read(&annotations), Some(record));
+        assert_eq!(Record::read(&annotations), Some(record.clone()));
+        // Found as three thousand reads for one forged annotation.
+        let forged = Record {
+            config_maps: vec!["schemas-github".to_owned(); MAX_PARTS + 1],
+            ..record
+        };
+        assert_eq!(Record::read(&forged.annotations()), None);
         for required in [
             "toolkit",
             "settings",

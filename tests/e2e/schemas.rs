@@ -426,9 +426,10 @@ async fn bad_cache_specs_are_refused_with_the_reason() {
 async fn labels_that_change_reach_every_config_map() {
     let world = World::new().await;
     let _operator = world.operator();
-    let cache = world.cache("tools", json!({})).await.unwrap();
+    let labels = json!({ "output": { "labels": { "from-birth": "yes" } } });
+    let cache = world.cache("tools", labels).await.unwrap();
     world.cache_becomes("tools", CacheState::Synced).await;
-    let patch = json!({ "spec": { "output": { "labels": { "team": "agents" } } } });
+    let patch = json!({ "spec": { "output": { "labels": { "team": "agents", "from-birth": null } } } });
     let patched = world
         .caches()
         .patch("tools", &PatchParams::default(), &Patch::Merge(patch))
@@ -444,8 +445,11 @@ async fn labels_that_change_reach_every_config_map() {
     let selector = ListParams::default().labels("composio-operator.dev/schema-cache=tools");
     for map in world.config_maps().list(&selector).await.unwrap() {
         assert_eq!(
-            map.labels().get("team").map(String::as_str),
-            Some("agents"),
+            (
+                map.labels().get("team").map(String::as_str),
+                map.labels().get("from-birth")
+            ),
+            (Some("agents"), None),
             "{}",
             map.name_any()
         );

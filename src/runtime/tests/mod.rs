@@ -580,3 +580,17 @@ async fn the_watch_reconciles_what_changes_and_notices_what_went_while_it_was_in
     stop.send_replace(true);
     running.await.unwrap();
 }
+
+/// Found as two watches of one namespace, whose reconciles of one object made and deleted each other's accounts.
+#[test]
+fn a_namespace_that_is_named_twice_is_watched_once() {
+    let names = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let Namespaces::Only(once) = Namespaces::from_names(&names(&["e", " e ", "", "f"])) else {
+        panic!("all namespaces");
+    };
+    assert_eq!(once, ["e", "f"]);
+    assert!(matches!(
+        Namespaces::from_names(&names(&["", " "])),
+        Namespaces::All
+    ));
+}

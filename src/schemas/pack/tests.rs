@@ -178,3 +178,16 @@ proptest! {
         prop_assert_eq!(pack("schemas", facts(), reversed, policy), packed);
     }
 }
+
+/// Found as a ConfigMap of less than a megabyte that took nearly a gigabyte of memory.
+#[test]
+fn a_part_that_unpacks_to_more_than_any_is_not_unpacked() {
+    let zeros = vec![b' '; usize::try_from(MAX_UNPACKED_BYTES).unwrap() + 1];
+    let mut packer = GzBuilder::new().write(Vec::new(), Compression::fast());
+    packer.write_all(&zeros).unwrap();
+    let part = Part {
+        binary_data: BTreeMap::from([(TOOLS_GZIP_KEY.to_owned(), packer.finish().unwrap())]),
+        ..Part::default()
+    };
+    assert_eq!(tools_text(&part).unwrap_err().kind(), io::ErrorKind::InvalidData);
+}

@@ -112,17 +112,17 @@ impl<'a> ConfigMaps<'a> {
         exists: bool,
         mut annotations: BTreeMap<String, String>,
     ) -> Result<Option<String>, Failure> {
-        let claim = self.claim(&part.name, !exists).await?;
         annotations.insert(CHECKSUM.to_owned(), checksum(part, &annotations));
-        let labels = self.labels(role, toolkit);
-        let map = self.config_map(part, labels, annotations, &claim.metadata);
-        // An admission webhook may have put something in.
-        let is_empty = |created: &ConfigMap| created.data.is_none() && created.binary_data.is_none();
-        if claim.created.as_ref().is_some_and(is_empty)
-            && let Some(filled) = self.fill(&map, &claim.metadata).await?
-        {
-            return Ok(filled.resource_version);
+        let mut map = self.config_map(part, self.labels(role, toolkit), annotations);
+        let claim = self.claim(&map, !exists).await?;
+        // One that is made is complete from the beginning: no reader mounts an empty one, and policies see its labels.
+        if let Some(created) = claim.created {
+            return self.without_foreign_keys(part, created).await;
         }
+        // The very object that was read, not one of the same name made since.
+        map.metadata.uid.clone_from(&claim.metadata.uid);
+        let owned = self.children.own_created_fields(&claim.metadata).await;
+        owned.map_err(|error| Failure::from(&error))?;
         let written = match self.children.apply(&map).await {
             // Somebody made it immutable, which cannot be taken back.
             Err(kube::Error::Api(status))
@@ -130,9 +130,11 @@ impl<'a> ConfigMaps<'a> {
             {
                 let deleted = self.children.delete(&claim.metadata).await;
                 deleted.map_err(|error| Failure::from(&error))?;
-                let mut anew = map.clone();
-                anew.metadata.uid = self.claim(&part.name, true).await?.metadata.uid;
-                self.children.apply(&anew).await
+                map.metadata.uid = None;
+                return match self.claim(&map, true).await?.created {
+                    Some(created) => self.without_foreign_keys(part, created).await,
+                    None => Err(conflict(&part.name)),
+                };
             }
             written => written,
         };
@@ -142,42 +144,9 @@ impl<'a> ConfigMaps<'a> {
         }
     }
 
-    async fn claim(&self, name: &str, is_new: bool) -> Result<Claim<ConfigMap>, Failure> {
-        let empty = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(name.to_owned()),
-                owner_references: self.children.owner_references(),
-                ..ObjectMeta::default()
-            },
-            ..ConfigMap::default()
-        };
-        let claim = self.children.claim(&empty, is_new).await;
-        claim.map_err(|error| error.into_failure(|| conflict(name)))
-    }
-
-    /// Writes one that was just created and that nobody has touched since, so that its content need not come back to be
-    /// read: only an admission webhook for updates could have added something, which stays until the next change. None:
-    /// somebody has touched it.
-    async fn fill(&self, map: &ConfigMap, made: &ObjectMeta) -> Result<Option<ObjectMeta>, Failure> {
-        let mut untouched = map.clone();
-        untouched
-            .metadata
-            .resource_version
-            .clone_from(&made.resource_version);
-        let filled = self
-            .children
-            .api
-            .patch_metadata(
-                &map.name_any(),
-                &self.children.apply_parameters(),
-                &Patch::Apply(&untouched),
-            )
-            .await;
-        match filled {
-            Ok(filled) => Ok(Some(filled.metadata)),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
-            Err(error) => Err(Failure::from(&error)),
-        }
+    async fn claim(&self, map: &ConfigMap, is_new: bool) -> Result<Claim<ConfigMap>, Failure> {
+        let claim = self.children.claim(map, is_new).await;
+        claim.map_err(|error| error.into_failure(|| conflict(&map.name_any())))
     }
 
     /// The labels that a ConfigMap has.
@@ -200,7 +169,6 @@ impl<'a> ConfigMaps<'a> {
         part: &Part,
         labels: BTreeMap<String, String>,
         annotations: BTreeMap<String, String>,
-        known: &ObjectMeta,
     ) -> ConfigMap {
         let binary = part
             .binary_data
@@ -209,8 +177,6 @@ impl<'a> ConfigMaps<'a> {
         ConfigMap {
             metadata: ObjectMeta {
                 name: Some(part.name.clone()),
-                // The very object that was read, not one of the same name made since.
-                uid: known.uid.clone(),
                 labels: Some(labels),
                 annotations: Some(annotations),
                 owner_references: self.children.owner_references(),
