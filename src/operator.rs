@@ -43,6 +43,7 @@ const HEARTBEAT_MAX_AGE: Duration = Duration::from_mins(1);
 /// A setting that cannot be used, no configuration of a cluster, or a lost leadership.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let shutdown = watch_signals()?;
+    settings.check().map_err(anyhow::Error::msg)?;
     settings
         .client_options()
         .validate()

@@ -37,13 +37,9 @@ pub struct Settings {
     #[arg(long, env = "CREDENTIAL_PROOF_INTERVAL", default_value = "1h", value_parser = duration)]
     pub credential_proof_interval: Duration,
 
-    /// Namespaces that may use the operator's own API key (`COMPOSIO_API_KEY`) by naming no Secret; * for all.
-    #[arg(
-        long,
-        env = "SHARED_KEY_NAMESPACES",
-        value_delimiter = ',',
-        default_value = "*"
-    )]
+    /// Namespaces that may use the operator's own API key (`COMPOSIO_API_KEY`) by naming no Secret; * for all. By default
+    /// none may.
+    #[arg(long, env = "SHARED_KEY_NAMESPACES", value_delimiter = ',')]
     pub shared_key_namespaces: Vec<String>,
 
     /// Namespaces to watch, separated by commas; none for all.
@@ -96,6 +92,22 @@ impl Settings {
             request_timeout: self.composio_request_timeout,
             ..ClientOptions::default()
         }
+    }
+
+    /// Whether the settings fit together.
+    ///
+    /// # Errors
+    /// What does not, and how to mend it.
+    pub fn check(&self) -> Result<(), String> {
+        // A call that hangs must be on record as a failure before its reconcile is cut off, or nobody ever learns of it.
+        let shortest = self.composio_request_timeout * 2;
+        if self.reconcile_timeout < shortest {
+            return Err(format!(
+                "--reconcile-timeout is {:?}, and must be at least {shortest:?}: twice --composio-request-timeout",
+                self.reconcile_timeout
+            ));
+        }
+        Ok(())
     }
 
     /// Name of this replica.

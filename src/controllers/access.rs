@@ -125,10 +125,11 @@ pub enum SharedWith {
 impl SharedWith {
     /// Reads `*` or a list of names.
     pub fn from_names(names: &[String]) -> Self {
+        let names: Vec<_> = names.iter().map(|name| name.trim().to_owned()).collect();
         if names.iter().any(|name| name == "*") {
             Self::All
         } else {
-            Self::Namespaces(names.to_vec())
+            Self::Namespaces(names)
         }
     }
 
@@ -169,7 +170,8 @@ impl Keys {
                 Some(_) => Err(Failure::stalled(
                     Reason::ApiKeyNotShared,
                     format!(
-                        "this installation does not share its API key with namespace {namespace}; set spec.apiKeySecretRef"
+                        "this installation does not share its API key with namespace {namespace}; set spec.apiKeySecretRef, or have \
+                         the installation's composio.sharedKeyNamespaces name the namespace"
                     ),
                 )),
                 None => Err(Failure::stalled(

@@ -163,7 +163,8 @@ impl World {
             .args(args.iter().copied())
             .env("KUBECONFIG", &self.kubeconfig)
             .env("COMPOSIO_BASE_URL", self.simulator.url())
-            .env("COMPOSIO_API_KEY", key.unwrap_or_default());
+            .env("COMPOSIO_API_KEY", key.unwrap_or_default())
+            .env("SHARED_KEY_NAMESPACES", "*");
         Operator {
             process: Supervised::spawn(&program).unwrap(),
             log,

@@ -61,7 +61,8 @@ async fn it_waits_for_its_crd_instead_of_exiting() {
     )
     .args(["run", "--http-listen", "127.0.0.1:0", "--log-format", "json"])
     .env("KUBECONFIG", plane.kubeconfig_path())
-    .env("COMPOSIO_API_KEY", KEY);
+    .env("COMPOSIO_API_KEY", KEY)
+    .env("SHARED_KEY_NAMESPACES", "*");
     let operator = Supervised::spawn(&program).unwrap();
     let line = operator
         .wait_for_line(PATIENCE, |line| line.contains("\"http\""))
@@ -122,6 +123,7 @@ async fn bad_settings_end_it_with_a_message() {
         (vec!["--composio-base-url", "http://example.org"], "https"),
         (vec!["--http-listen", "nowhere"], "http-listen"),
         (vec!["--reconcile-timeout", "never"], "reconcile-timeout"),
+        (vec!["--reconcile-timeout", "59s"], "at least 60s"),
     ] {
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_composio-operator"))
             .arg("run")

@@ -76,7 +76,8 @@ impl Launch {
             .args(["run", "--http-listen", "127.0.0.1:0", "--log-format", "json"])
             .env("KUBECONFIG", &self.kubeconfig)
             .env("COMPOSIO_BASE_URL", &self.composio)
-            .env("COMPOSIO_API_KEY", &self.api_key);
+            .env("COMPOSIO_API_KEY", &self.api_key)
+            .env("SHARED_KEY_NAMESPACES", "*");
         let started = Instant::now();
         let process = Supervised::spawn(&program)?;
         let line = process

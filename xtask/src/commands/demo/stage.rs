@@ -256,7 +256,8 @@ fn start_operator(
     .args(["--lease-namespace", NAMESPACE, "--instance", "demo"])
     .env("KUBECONFIG", kubeconfig)
     .env("COMPOSIO_BASE_URL", composio)
-    .env("COMPOSIO_API_KEY", API_KEY);
+    .env("COMPOSIO_API_KEY", API_KEY)
+    .env("SHARED_KEY_NAMESPACES", "*");
     for (name, value) in DIRECT {
         program = program.env(name, value);
     }
