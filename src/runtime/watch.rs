@@ -82,8 +82,8 @@ where
 }
 
 /// Most reconciles of each watch that are under way at the same time, those included that wait for something remote or for
-/// a slot.
-const UNDER_WAY: u16 = 512;
+/// a slot. Each may hold a connection to the API server and one to the remote side, which is most of what it costs.
+const UNDER_WAY: u16 = 128;
 
 /// Runs a controller until `shutdown` turns true; reconciles under way are finished first.
 pub async fn run<C: Controller>(

@@ -31,8 +31,7 @@ use super::{Account, Client, Error, Priority};
 /// Settings of an [`AccountPoller`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PollerOptions {
-    /// How long a list request waits, after the first account is due or the first question for a user's accounts is
-    /// asked, so that others can share it.
+    /// How long a list request waits, after the first account is due, so that others can share it.
     pub window: Duration,
     /// Most accounts of one list request, at most 100: the size of a page.
     pub batch: usize,
@@ -191,7 +190,7 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> AccountPoller<O> {
             batch: batch.clamp(1, 100),
         };
         let shared = Arc::new(Shared {
-            of_user: Arc::new(AccountsOfUser::new(Arc::clone(&source), window)),
+            of_user: Arc::new(AccountsOfUser::new(Arc::clone(&source))),
             source,
             follows: Mutex::new(Follows::new(limits, in_flight)),
             changed: Notify::new(),

@@ -11,6 +11,9 @@ use tokio::sync::{Notify, oneshot};
 use super::source::{Source, blames_a_key, list_in_parts};
 use crate::composio::{Account, AccountQuery, Error, Listing, Priority};
 
+/// How long a question waits for others that can share its list. People who ask for a link do not notice it, and a list for
+/// each of them would cost as much of the rate limit as their links.
+const GATHER: Duration = Duration::from_millis(250);
 /// Users of one list.
 const MOST_USERS: usize = 100;
 /// Bytes of user ids in one list: common gateways refuse longer URLs.
@@ -30,16 +33,14 @@ struct Caller {
 /// Collects questions for a moment and asks those of one toolkit together.
 pub(super) struct AccountsOfUser {
     source: Arc<dyn Source>,
-    window: Duration,
     waiting: Mutex<Vec<Caller>>,
     full: Notify,
 }
 
 impl AccountsOfUser {
-    pub(super) fn new(source: Arc<dyn Source>, window: Duration) -> Self {
+    pub(super) fn new(source: Arc<dyn Source>) -> Self {
         Self {
             source,
-            window,
             waiting: Mutex::new(Vec::new()),
             full: Notify::new(),
         }
@@ -84,7 +85,7 @@ impl AccountsOfUser {
     /// round's lists begin now.
     async fn collect(self: Arc<Self>) {
         tokio::select! {
-            () = tokio::time::sleep(self.window) => {}
+            () = tokio::time::sleep(GATHER) => {}
             () = self.full.notified() => {}
         }
         let mut by_toolkit: BTreeMap<String, Callers> = BTreeMap::new();
