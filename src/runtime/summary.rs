@@ -237,9 +237,10 @@ pub(crate) fn next_status<C: Controller>(turn: &Turn<'_, C>) -> (StatusOf<C::Obj
             None
         }
         Position::At(_) => C::summary(turn, &status),
-        _ if old.fields().conditions.is_empty() => Some(Summary::progressing()),
         Position::Unchanged => None,
     };
+    let has_conditions = !old.fields().conditions.is_empty();
+    let summary = summary.or_else(|| (!has_conditions && !still_failing).then(Summary::progressing));
     // Conditions and observedGeneration move together: a status never calls a spec observed that its conditions do not
     // speak of.
     if let Some(summary) = &summary {

@@ -268,7 +268,7 @@ impl Pacer {
         let Some(cold) = self.cold.filter(|cold| now >= cold.since) else {
             return At::ZERO;
         };
-        let interval = times(self.window, 1) / u32::try_from(self.usable()).unwrap_or(u32::MAX);
+        let interval = self.window / u32::try_from(self.usable()).unwrap_or(u32::MAX);
         let at_once = COLD_START.min(self.usable());
         match (cold.sent + 1).checked_sub(at_once) {
             None | Some(0) => At::ZERO,

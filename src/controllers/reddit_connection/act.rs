@@ -50,7 +50,7 @@ pub async fn act(
                 renewal: *renewal,
             }
         } else {
-            Effect::Done
+            Effect::Deferred
         }),
         Step::RenewIntent => Ok(Effect::IntentRenewed),
         Step::EndSearch => Ok(Effect::AllAnswered),
@@ -78,7 +78,7 @@ pub async fn act(
         } => {
             if !is_intent_fresh(&view, cx.clock.now()) {
                 // It was when this was planned. It is renewed first.
-                return Ok(Effect::Done);
+                return Ok(Effect::Deferred);
             }
             create_link(&connection.client, &secrets, &view, alias, auth_config_id).await
         }

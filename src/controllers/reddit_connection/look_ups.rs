@@ -48,9 +48,10 @@ impl LookUps {
                     identity: (**identity).clone(),
                     at: *at,
                 },
+                State::Ended(at) if entries.running >= MOST => LookUp::NoRoom { ended: Some(*at) },
                 State::Ended(at) => LookUp::Ended(*at),
             },
-            None if entries.running >= MOST => LookUp::NoRoom,
+            None if entries.running >= MOST => LookUp::NoRoom { ended: None },
             None => LookUp::None,
         }
     }
@@ -134,5 +135,44 @@ impl Entries {
             task.abort();
             self.running -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::reddit_connection::fixtures::at;
+
+    fn key(name: usize) -> ObjectKey {
+        ObjectKey {
+            kind: "redditconnection",
+            namespace: "team".to_owned(),
+            name: name.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn there_is_room_for_so_many_whatever_was_asked_before() {
+        let look_ups = LookUps::default();
+        let start = |name| look_ups.start(&key(name), "ca_1", || at(1), std::future::pending(), || ());
+        let asked_before = key(MOST);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let found = std::future::ready(Identity::Unknown {
+            message: String::new(),
+        });
+        look_ups.start(&asked_before, "ca_1", || at(1), found, || tell.send(()).unwrap());
+        told.await.unwrap();
+        look_ups.end(&asked_before);
+        (0..MOST - 1).for_each(start);
+        assert_eq!(look_ups.of(&asked_before, "ca_1"), LookUp::Ended(at(1)));
+        start(MOST - 1);
+        let ended = Some(at(1));
+        assert_eq!(look_ups.of(&asked_before, "ca_1"), LookUp::NoRoom { ended });
+        assert_eq!(
+            look_ups.of(&key(MOST + 1), "ca_1"),
+            LookUp::NoRoom { ended: None }
+        );
+        look_ups.forget(&key(0));
+        assert_eq!(look_ups.of(&asked_before, "ca_1"), LookUp::Ended(at(1)));
     }
 }

@@ -179,7 +179,10 @@ pub enum LookUp {
     #[default]
     None,
     /// There are so many of others that one has to wait.
-    NoRoom,
+    NoRoom {
+        /// When the last one ended that brought no news.
+        ended: Option<Timestamp>,
+    },
     /// It is under way.
     Running,
     /// It ended, and what it found was not looked at yet.

@@ -26,6 +26,8 @@ type Turn<'a> = runtime::Turn<'a, RedditConnections>;
 pub enum Effect {
     /// Done, and status has nothing to add.
     Done,
+    /// Not done: things changed since the step was planned. It is planned anew.
+    Deferred,
     /// The intent to make a link is on record with this very status write.
     Begun {
         /// Number of the attempt.
@@ -134,7 +136,11 @@ impl runtime::Effect for Effect {
 
     /// An account that is found after all shows that the link was made.
     fn clears(&self, failed: Option<&str>, step: &str) -> bool {
-        failed.is_none_or(|failed| failed == step) || matches!(self, Self::Adopted { .. })
+        match self {
+            Self::Deferred => false,
+            Self::Adopted { .. } => true,
+            _ => failed.is_none_or(|failed| failed == step),
+        }
     }
 }
 
@@ -207,6 +213,8 @@ fn replaced(view: &View<'_>, status: &RedditConnectionStatus) -> Option<Replaced
 pub fn summary(turn: &Turn<'_>, status: &RedditConnectionStatus) -> Option<Summary> {
     let mut summary = match turn.position {
         Position::Unchanged => return None,
+        // It does not stand where the step would have brought it.
+        Position::At(_) if turn.effect == Some(&Effect::Deferred) => return None,
         Position::Failed(failure) => Summary {
             state: failed_state(status, failure.class),
             ..Summary::failure(failure)
@@ -308,6 +316,7 @@ fn record_account(
 fn record_effect(status: &mut RedditConnectionStatus, effect: &Effect, now: Timestamp) {
     match effect {
         Effect::Done
+        | Effect::Deferred
         | Effect::LookUpStarted
         | Effect::Deleted {
             target: DeletionTarget::Orphan | DeletionTarget::Replaced,
@@ -421,4 +430,54 @@ fn record_identity(status: &mut RedditConnectionStatus, identity: &Identity, at:
         failing_since,
         last_error,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::conditions::{READY, find};
+    use crate::controllers::reddit_connection::fixtures::{at, object};
+    use crate::controllers::reddit_connection::observed::Observed;
+    use crate::runtime::summary::next_status;
+
+    /// The status after a link was about to be made and was not.
+    fn after_a_deferred_link(status: &serde_json::Value) -> RedditConnectionStatus {
+        let object = object(&json!({}), status);
+        let step = Step::CreateLink {
+            alias: String::new(),
+            auth_config_id: String::new(),
+        };
+        let turn = Turn {
+            view: &View::from(&object),
+            observed: &Observed::default(),
+            step: Some(&step),
+            effect: Some(&Effect::Deferred),
+            position: &Position::At(Phase::AwaitingConsent {
+                opened: false,
+                secret: None,
+            }),
+            now: at(60),
+        };
+        next_status(&turn).0
+    }
+
+    #[test]
+    fn what_was_put_off_is_not_shown_as_done() {
+        let failed = json!({
+            "retry": {
+                "failures": 3, "reason": "LinkRefused", "operation": "CreateLink",
+                "lastFailureAt": at(0), "nextAttemptAt": at(50),
+            },
+            "conditions": [{
+                "type": READY, "status": "False", "reason": "LinkRefused", "message": "", "lastTransitionTime": at(0),
+            }],
+        });
+        let status = after_a_deferred_link(&failed);
+        assert_eq!(status.retry.unwrap().failures, 3);
+        assert_eq!(find(&status.conditions, READY).unwrap().reason, "LinkRefused");
+        let status = after_a_deferred_link(&json!({}));
+        assert_eq!(find(&status.conditions, READY).unwrap().reason, "Progressing");
+    }
 }

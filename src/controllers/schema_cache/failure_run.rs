@@ -21,6 +21,7 @@ impl FailureRun {
     pub fn concerns_all(&mut self, failure: &Failure) -> bool {
         match failure.reason {
             Reason::RateLimited
+            | Reason::WaitingForTurn
             | Reason::ApiKeyRejected
             | Reason::ApiKeyNotFound
             | Reason::ApiKeyNotShared => return true,
@@ -55,7 +56,11 @@ mod tests {
         ] {
             assert_eq!(bearable(reason), Some(4), "{reason:?}");
         }
-        for reason in [Reason::RateLimited, Reason::ApiKeyRejected] {
+        for reason in [
+            Reason::RateLimited,
+            Reason::WaitingForTurn,
+            Reason::ApiKeyRejected,
+        ] {
             assert_eq!(bearable(reason), Some(0), "{reason:?}");
         }
         for reason in [

@@ -67,13 +67,14 @@ pub(super) fn plan(view: &View<'_>, observed: &Observed, id: &str, phase: Phase,
             return Plan::step(Step::RecordIdentity { identity, at }, phase);
         }
         LookUp::Found { at, .. } | LookUp::Ended(at) => Some(*at),
-        LookUp::None | LookUp::NoRoom => None,
+        LookUp::NoRoom { ended } => *ended,
+        LookUp::None => None,
     };
     let wait = until(due(view, observed, ended), now);
     if !wait.is_zero() {
         return plan.requeue_in(wait);
     }
-    if observed.look_up == LookUp::NoRoom {
+    if matches!(observed.look_up, LookUp::NoRoom { .. }) {
         return plan.requeue_in(NO_ROOM);
     }
     let again = is_identity_known(view);
