@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::api::{ComposioSchemaCache, GROUP, RedditConnection};
-use crate::composio::{CallObserver, Connections, PollerOptions};
+use crate::composio::{Connections, PollerOptions, Surroundings};
 use crate::controllers::access::{Access, SharedWith};
 use crate::controllers::auth_configs::AuthConfigs;
 use crate::controllers::reddit_connection::{LookUps, Proofs, RedditConnections};
@@ -110,7 +110,13 @@ async fn work(
     };
 
     let wake_ups = WakeUps::default();
-    let access = Arc::new(access(settings, client.clone(), metrics, &wake_ups)?);
+    let access = Arc::new(access(
+        settings,
+        client.clone(),
+        metrics,
+        leadership.clone(),
+        &wake_ups,
+    )?);
     let reporter = Reporter {
         controller: format!("{GROUP}/{}", env!("CARGO_PKG_NAME")),
         instance: Some(settings.instance()),
@@ -168,14 +174,18 @@ fn access(
     settings: &Settings,
     client: kube::Client,
     metrics: &Metrics,
+    leadership: Leadership,
     wake_ups: &WakeUps,
 ) -> anyhow::Result<Access> {
-    let observer: Arc<dyn CallObserver> = Arc::new(Observer(metrics.clone()));
+    let process: Arc<dyn Surroundings> = Arc::new(Process {
+        metrics: metrics.clone(),
+        leadership,
+    });
     let wake_ups = wake_ups.clone();
     let connections = Connections::new(
         settings.client_options(),
         PollerOptions::default(),
-        observer,
+        process,
         Arc::new(move |key| wake_ups.wake(key)),
     )
     .context("the settings for Composio cannot be used")?;
@@ -327,15 +337,22 @@ async fn heartbeat(health: Health) {
     }
 }
 
-/// Brings the client's calls to the metrics.
-struct Observer(Metrics);
+/// What the clients of Composio know of this process: its metrics, and whether it leads.
+struct Process {
+    metrics: Metrics,
+    leadership: Leadership,
+}
 
-impl CallObserver for Observer {
+impl Surroundings for Process {
     fn call(&self, operation: &'static str, outcome: &'static str, elapsed: Duration) {
-        self.0.composio_call(operation, outcome, elapsed);
+        self.metrics.composio_call(operation, outcome, elapsed);
     }
 
     fn budget(&self, limit: u64, remaining: u64) {
-        self.0.budget(limit, remaining);
+        self.metrics.budget(limit, remaining);
+    }
+
+    fn may_change(&self) -> bool {
+        self.leadership.is_current(tokio::time::Instant::now())
     }
 }

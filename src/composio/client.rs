@@ -24,23 +24,30 @@ const TOOL_ERROR_LIMIT: usize = 1000;
 /// Items per page of toolkits and of tools: the most that these endpoints give.
 const CATALOGUE_PAGE_SIZE: &str = "1000";
 
-/// Receives every request that was sent and every budget that was reported. For metrics.
-pub(crate) trait CallObserver: Send + Sync {
+/// The process that a client works for: it is told of every request that was sent and every budget that was reported, and
+/// decides whether anything may be changed.
+pub(crate) trait Surroundings: Send + Sync {
     /// A request ended; `outcome` is `ok` or [`Error::outcome`]. Quick retries are requests of their own.
     fn call(&self, operation: &'static str, outcome: &'static str, elapsed: Duration);
     /// An answer reported the rate limit and what remains of it.
     fn budget(&self, limit: u64, remaining: u64);
+    /// Whether this process may change anything at Composio. Asked right before each call that may, after its wait for a
+    /// turn: another replica may lead by then.
+    fn may_change(&self) -> bool;
 }
 
 /// Ignores everything.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct NoObserver;
+pub(crate) struct NoSurroundings;
 
 #[cfg(test)]
-impl CallObserver for NoObserver {
+impl Surroundings for NoSurroundings {
     fn call(&self, _operation: &'static str, _outcome: &'static str, _elapsed: Duration) {}
     fn budget(&self, _limit: u64, _remaining: u64) {}
+    fn may_change(&self) -> bool {
+        true
+    }
 }
 
 /// Calls Composio with one API key. Clones share connections and budget.
@@ -63,14 +70,14 @@ impl Client {
         options: &ClientOptions,
         key: SecretString,
         budget: Budget,
-        observer: Arc<dyn CallObserver>,
+        surroundings: Arc<dyn Surroundings>,
     ) -> Result<Self, Error> {
         Self::with_http(
             options,
             super::transport::http_client(options)?,
             key,
             budget,
-            observer,
+            surroundings,
         )
     }
 
@@ -80,10 +87,14 @@ impl Client {
         http: reqwest::Client,
         key: SecretString,
         budget: Budget,
-        observer: Arc<dyn CallObserver>,
+        surroundings: Arc<dyn Surroundings>,
     ) -> Result<Self, Error> {
         Ok(Self(Arc::new(Transport::new(
-            options, http, key, budget, observer,
+            options,
+            http,
+            key,
+            budget,
+            surroundings,
         )?)))
     }
 

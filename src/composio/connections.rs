@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::accounts::{AccountPoller, PollerOptions};
 use super::budget::{Budget, BudgetOptions};
-use super::client::{CallObserver, Client};
+use super::client::{Client, Surroundings};
 use super::transport::http_client;
 use super::{ClientOptions, Error};
 use crate::digest::sha256_hex;
@@ -89,7 +89,7 @@ pub struct Connections<O: Clone + Eq + Hash> {
     options: ClientOptions,
     poller: PollerOptions,
     http: reqwest::Client,
-    observer: Arc<dyn CallObserver>,
+    surroundings: Arc<dyn Surroundings>,
     wake: Arc<dyn Fn(O) + Send + Sync>,
     known: Mutex<Known<O>>,
 }
@@ -121,7 +121,7 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> Connections<O> {
     pub(crate) fn new(
         options: ClientOptions,
         poller: PollerOptions,
-        observer: Arc<dyn CallObserver>,
+        surroundings: Arc<dyn Surroundings>,
         wake: Arc<dyn Fn(O) + Send + Sync>,
     ) -> Result<Self, Error> {
         let http = http_client(&options)?;
@@ -133,7 +133,7 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> Connections<O> {
             options,
             poller,
             http,
-            observer,
+            surroundings,
             wake,
             known,
         })
@@ -158,8 +158,14 @@ impl<O: Clone + Eq + Hash + Send + Sync + 'static> Connections<O> {
             return Ok(Arc::clone(&entry.connection));
         }
         let budget = Budget::new(BudgetOptions::default());
-        let observer = Arc::clone(&self.observer);
-        let client = Client::with_http(&self.options, self.http.clone(), key.clone(), budget, observer)?;
+        let surroundings = Arc::clone(&self.surroundings);
+        let client = Client::with_http(
+            &self.options,
+            self.http.clone(),
+            key.clone(),
+            budget,
+            surroundings,
+        )?;
         let accounts = AccountPoller::start(client.clone(), self.poller, Arc::clone(&self.wake));
         let connection = Arc::new(Connection {
             client,
@@ -208,7 +214,7 @@ impl<O: Clone + Eq + Hash> Entry<O> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::composio::{NoObserver, Priority};
+    use crate::composio::{NoSurroundings, Priority};
 
     fn connections() -> Connections<&'static str> {
         let options = ClientOptions {
@@ -218,7 +224,7 @@ mod tests {
         Connections::new(
             options,
             PollerOptions::default(),
-            Arc::new(NoObserver),
+            Arc::new(NoSurroundings),
             Arc::new(|_| {}),
         )
         .unwrap()

@@ -59,6 +59,9 @@ pub enum Error {
         /// When trying again makes sense.
         retry_after: Duration,
     },
+    /// This process may not change anything at Composio any more. Nothing was sent.
+    #[error("this replica does not lead any more")]
+    NotAllowed,
     /// The API key is empty or contains characters that no HTTP header can carry. Nothing was sent.
     #[error("the API key is not a printable word")]
     InvalidKeyFormat,
@@ -121,6 +124,7 @@ impl Error {
             | Self::Transport { .. }
             | Self::Decode { .. } => true,
             Self::BudgetExhausted { .. }
+            | Self::NotAllowed
             | Self::InvalidKeyFormat
             | Self::InvalidOptions { .. }
             | Self::InvalidRequest { .. } => false,
@@ -181,6 +185,7 @@ impl Error {
             Self::Transport { .. } => "transport",
             Self::Decode { .. } => "decode",
             Self::BudgetExhausted { .. } => "budget_exhausted",
+            Self::NotAllowed => "not_allowed",
             Self::InvalidKeyFormat => "invalid_key",
             Self::InvalidOptions { .. } => "invalid_options",
             Self::InvalidRequest { .. } => "invalid_request",

@@ -25,8 +25,8 @@ pub(crate) use self::budget::Priority;
 pub(crate) use self::catalogue::ToolToolkit;
 pub(crate) use self::catalogue::{EnabledAuthConfigs, Tool, ToolQuery, ToolkitDetail, ToolkitSummary};
 #[cfg(test)]
-pub(crate) use self::client::NoObserver;
-pub(crate) use self::client::{CallObserver, Client};
+pub(crate) use self::client::NoSurroundings;
+pub(crate) use self::client::{Client, Surroundings};
 pub(crate) use self::connections::{Connection, Connections};
 pub(crate) use self::error::Error;
 pub(crate) use self::list::Listing;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::budget::{Budget, Permit, Priority, RateHeaders};
 use super::excerpt::{EXCERPT_LIMIT, MESSAGE_LIMIT, excerpt, plain_text};
 use super::wire::{Unreadable, error_body};
-use super::{CallObserver, ClientOptions, Error};
+use super::{ClientOptions, Error, Surroundings};
 use crate::redact::remote_text;
 
 /// Bodies are kept in memory whole; the largest legitimate ones, pages of tool schemas, stay far below.
@@ -91,7 +91,7 @@ pub(super) struct Transport {
     key: SecretString,
     header: HeaderValue,
     pub(super) budget: Budget,
-    observer: Arc<dyn CallObserver>,
+    surroundings: Arc<dyn Surroundings>,
     /// The last 401 of Composio and when it came, unless a call has succeeded since.
     unauthorized_since: Mutex<Option<(Instant, Error)>>,
 }
@@ -110,7 +110,7 @@ impl Transport {
         http: reqwest::Client,
         key: SecretString,
         budget: Budget,
-        observer: Arc<dyn CallObserver>,
+        surroundings: Arc<dyn Surroundings>,
     ) -> Result<Self, Error> {
         let exposed = key.expose_secret();
         if exposed.is_empty() || !exposed.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -125,7 +125,7 @@ impl Transport {
             key,
             header,
             budget,
-            observer,
+            surroundings,
             unauthorized_since: Mutex::new(None),
         })
     }
@@ -206,13 +206,16 @@ impl Transport {
             .acquire(call.priority)
             .await
             .map_err(|error| Failure::new(error, false))?;
+        if call.method != Method::GET && !self.surroundings.may_change() {
+            return Err(Failure::new(Error::NotAllowed, false));
+        }
         let started = Instant::now();
         let result = self.exchange(call, &permit, decode).await;
         let outcome = result
             .as_ref()
             .err()
             .map_or("ok", |failure| failure.error.outcome());
-        self.observer.call(call.operation, outcome, started.elapsed());
+        self.surroundings.call(call.operation, outcome, started.elapsed());
         match &result {
             Ok(_) => self.set_unauthorized(None),
             Err(Failure { error, .. }) if error.is_unauthorized() => {
@@ -272,14 +275,14 @@ impl Transport {
         Err(self.refusal(status, &body.unwrap_or_default(), request_id, retry_after))
     }
 
-    /// Reports what the headers say about the limit to the budget and the observer.
+    /// Reports what the headers say about the limit to the budget and the process.
     fn learn(&self, permit: &Permit, headers: &HeaderMap) -> RateHeaders {
         let rate = RateHeaders::read(headers);
         if rate != RateHeaders::default() {
             self.budget.observe(permit, rate);
         }
         if let (Some(limit), Some(remaining)) = (rate.limit, rate.remaining) {
-            self.observer.budget(limit, remaining);
+            self.surroundings.budget(limit, remaining);
         }
         rate
     }

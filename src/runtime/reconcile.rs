@@ -396,6 +396,7 @@ impl<'a, C: Controller> Reconcile<'a, C> {
             };
             write.retry(retry_policy).when(may_pass).await?
         } else {
+            self.check_leadership()?;
             apply_status(&self.api, &self.object, Guard::Version, &manager, status).await?
         };
         self.is_fresh = true;

@@ -10,7 +10,7 @@ use super::{AccountState, PollFailure, Polled};
 use crate::composio::{Error, Priority};
 
 /// First pause after a failure; it doubles from there.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+const FIRST_RETRY: Duration = Duration::from_secs(4);
 /// Longest pause after a failure, where the error does not ask for a longer one.
 const LAST_RETRY: Duration = Duration::from_mins(1);
 /// A failure that may pass by itself is reported after this many in a row ...

@@ -5,7 +5,7 @@ mod failures;
 mod reads;
 mod writes;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,15 +25,20 @@ const KEY: &str = "ak_test_key_1234";
 struct Recorder {
     calls: Mutex<Vec<(&'static str, &'static str)>>,
     budgets: Mutex<Vec<(u64, u64)>>,
+    changes_nothing: AtomicBool,
 }
 
-impl CallObserver for Recorder {
+impl Surroundings for Recorder {
     fn call(&self, operation: &'static str, outcome: &'static str, _elapsed: Duration) {
         self.calls.lock().unwrap().push((operation, outcome));
     }
 
     fn budget(&self, limit: u64, remaining: u64) {
         self.budgets.lock().unwrap().push((limit, remaining));
+    }
+
+    fn may_change(&self) -> bool {
+        !self.changes_nothing.load(Ordering::Relaxed)
     }
 }
 

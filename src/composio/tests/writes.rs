@@ -18,6 +18,32 @@ async fn a_create_is_never_repeated() {
 }
 
 #[tokio::test]
+async fn a_process_that_may_change_nothing_only_reads() {
+    let rig = Rig::new().await;
+    rig.answers("GET", ACCOUNT, ok(account("ca_1", "u"))).await;
+    rig.recorder.changes_nothing.store(true, Ordering::Relaxed);
+    let changes = [
+        rig.client
+            .create_link(Priority::Interactive, &link_request())
+            .await
+            .map(drop),
+        rig.client.delete_account("ca_1", false).await.map(drop),
+        rig.client.set_account_enabled("ca_1", false).await,
+        rig.client
+            .execute(Priority::Identity, TOOL, &execute_request())
+            .await
+            .map(drop),
+    ];
+    assert!(
+        changes.iter().all(|change| *change == Err(Error::NotAllowed)),
+        "{changes:?}"
+    );
+    let read = rig.client.account(Priority::Pending, "ca_1").await;
+    assert!(read.unwrap().is_some());
+    assert_eq!(rig.requests().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_link_is_asked_for_with_all_it_needs_and_never_shown() {
     let rig = Rig::new().await;
     let body = json!({

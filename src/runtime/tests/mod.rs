@@ -438,6 +438,9 @@ async fn a_replica_that_does_not_lead_takes_no_step() {
     assert!(matches!(bench.reconcile().await, Err(Error::NotLeader)));
     assert_eq!(bench.calls(), 0);
     assert_eq!(bench.supervised().await, Action::await_change());
+    bench.edit(|object| object["spec"]["suspend"] = true.into());
+    assert!(matches!(bench.reconcile().await, Err(Error::NotLeader)));
+    assert_eq!(bench.statuses(), [json!(null); 0], "nor writes a status");
 }
 
 #[tokio::test(start_paused = true)]

@@ -120,6 +120,24 @@ async fn a_passing_failure_is_reported_after_the_third_and_so_is_its_end() {
     assert_eq!(rig.follow("a").failure, None);
 }
 
+/// Found as an outage of five seconds that changed the conditions of every object twice.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_five_seconds_is_no_news() {
+    let mut rig = Rig::new();
+    rig.exists("a", AccountStatus::Active);
+    rig.follow("a");
+    sleep(ROUND).await;
+    assert_eq!(rig.woken(), ["a"]);
+    for offset in 0..20 {
+        sleep(Duration::from_millis(500 * offset)).await;
+        rig.fake.world().outage = Some(http(503));
+        sleep(Duration::from_secs(5)).await;
+        rig.fake.world().outage = None;
+        sleep(INTERVAL * 2).await;
+        assert_eq!(rig.woken(), [""; 0], "offset {offset}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_somebody_must_act_on_is_reported_at_once() {
     let mut rig = Rig::new();

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::api::RedditConnection;
 use crate::composio::{
-    Account, AccountState, ClientOptions, Connection, Connections, NoObserver, PollerOptions, Priority,
+    Account, AccountState, ClientOptions, Connection, Connections, NoSurroundings, PollerOptions, Priority,
 };
 use crate::controllers::access::{Access, SharedWith};
 use crate::controllers::auth_configs::AuthConfigs;
@@ -55,7 +55,7 @@ impl Rig {
             ..ClientOptions::default()
         };
         let poller = PollerOptions::default();
-        let connections = Connections::new(options, poller, Arc::new(NoObserver), Arc::new(|_| {}));
+        let connections = Connections::new(options, poller, Arc::new(NoSurroundings), Arc::new(|_| {}));
         let connections = Arc::new(connections.unwrap());
         let controller = RedditConnections {
             access: access(&api, &connections),

@@ -5,7 +5,7 @@ use composio_sim::{ApiKey, Config, Fault, Rule, Simulator};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::composio::{ClientOptions, Connection, Connections, NoObserver, PollerOptions};
+use crate::composio::{ClientOptions, Connection, Connections, NoSurroundings, PollerOptions};
 use crate::runtime::wake_ups::ObjectKey;
 
 const KEY: &str = "ak_reading";
@@ -23,7 +23,7 @@ async fn simulator() -> (Simulator, Arc<Connection<ObjectKey>>) {
     let connections = Connections::new(
         options,
         PollerOptions::default(),
-        Arc::new(NoObserver),
+        Arc::new(NoSurroundings),
         Arc::new(|_| {}),
     );
     let connection = connections.unwrap().connection(&KEY.into()).unwrap();
