@@ -1,0 +1,1 @@
+//! Where a channel's messages and what is made of them are kept.
