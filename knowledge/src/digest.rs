@@ -24,3 +24,21 @@ pub(crate) fn short(bytes: &[u8]) -> [u8; 16] {
     short.copy_from_slice(&hash[..16]);
     short
 }
+
+/// The size of a file and the SHA-256 of its bytes.
+pub(crate) fn of_file(path: &std::path::Path) -> std::io::Result<(u64, String)> {
+    use std::io::Read;
+
+    let mut file = std::fs::File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut bytes = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((bytes, spelled(&hash.finalize())));
+        }
+        hash.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}

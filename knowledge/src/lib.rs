@@ -2,6 +2,7 @@
 //!
 //! The crate knows neither Kubernetes nor Composio, and reads no clock: what it writes depends on the messages alone.
 
+pub mod build;
 pub(crate) mod digest;
 pub mod extract;
 pub mod fact;

@@ -203,15 +203,15 @@ impl Channel {
         if named.is_empty() {
             return Ok(());
         }
-        let mut people = self.people().await?;
-        let mut news = false;
-        for Author { id, name } in named {
-            if !id.is_empty() && people.get(&id) != Some(&name) {
-                people.insert(id, name);
-                news = true;
-            }
-        }
-        if news {
+        let before = self.people().await?;
+        let mut people = before.clone();
+        people.extend(
+            named
+                .into_iter()
+                .filter(|person| !person.id.is_empty())
+                .map(|person| (person.id, person.name)),
+        );
+        if people != before {
             let name = format!("people-{}.jsonl.zst", draft.stem());
             let (bytes, file) = people::encode(&people, name)?;
             draft.fresh.insert(file.path.clone(), bytes);

@@ -145,8 +145,10 @@ pub struct Generation {
     pub id: String,
     /// The commit whose messages it was made of.
     pub built_from: u64,
-    /// What it was made of and by what, as a hash: with equal inputs nothing has to be built.
+    /// What it was made of, as a hash.
     pub inputs: String,
+    /// The version of the stages that made it. Where inputs and version are the same, nothing has to be built.
+    pub stages: String,
 }
 
 /// How much there is.
@@ -186,7 +188,7 @@ pub(super) fn number(path: &str) -> Option<u64> {
 }
 
 /// The commit with that number, or nothing where there is none.
-pub(super) async fn read(root: &Root, folder: &str, version: u64) -> Result<Option<Commit>, StoreError> {
+pub(crate) async fn read(root: &Root, folder: &str, version: u64) -> Result<Option<Commit>, StoreError> {
     let path = path(folder, version);
     let Some(bytes) = root.get(&path).await? else {
         return Ok(None);

@@ -78,6 +78,12 @@ pub enum StoreError {
     /// A temporary file on the local disk failed.
     #[error("the temporary directory failed: {0}")]
     Scratch(#[from] std::io::Error),
+    /// A stage of the pipeline failed, which no input should bring about.
+    #[error("a stage of the build failed: {reason}")]
+    Stage {
+        /// What happened.
+        reason: String,
+    },
     /// Somebody asked the work to stop.
     #[error("the work was cancelled")]
     Cancelled,

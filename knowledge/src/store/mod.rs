@@ -24,7 +24,12 @@ mod people;
 mod root;
 mod segment;
 #[cfg(test)]
-mod tests;
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests start writers and servers, and compare with the clock of the disk"
+)]
+pub(crate) mod tests;
 
 pub use append::{Appended, Page};
 pub use channel::Channel;
@@ -35,5 +40,6 @@ pub use key::ChannelKey;
 pub use root::Root;
 pub use segment::{Rows, Version};
 
-#[allow(unused_imports)]
-pub(crate) use segment::{Compressed, merged};
+pub(crate) use commit::read as read_commit;
+pub(crate) use people::{People, read as read_people};
+pub(crate) use segment::{Compressed, Merged, Row, Source, merged};

@@ -175,6 +175,22 @@ impl Root {
         }
     }
 
+    /// The hash of the file's bytes, or nothing where there is none.
+    pub(crate) async fn hash(&self, path: &str) -> Result<Option<String>, StoreError> {
+        use sha2::{Digest, Sha256};
+
+        let mut stream = match self.store.get(&self.path(path)).await {
+            Ok(found) => found.into_stream(),
+            Err(error) if kind(&error) == Kind::NotFound => return Ok(None),
+            Err(error) => return Err(self.typed(&error)),
+        };
+        let mut hash = Sha256::new();
+        while let Some(bytes) = stream.try_next().await.map_err(|error| self.typed(&error))? {
+            hash.update(&bytes);
+        }
+        Ok(Some(digest::spelled(&hash.finalize())))
+    }
+
     /// Copies a file that a commit names to the local disk without holding it. Errors as [`Root::get_whole`].
     pub(crate) async fn download(
         &self,

@@ -2,7 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -357,11 +357,4 @@ impl<'n> Segments<'n> {
         self.close()?;
         Ok(self.done)
     }
-}
-
-/// Lines into a compressed file of the local disk.
-pub(crate) fn compressed_file(
-    path: &std::path::Path,
-) -> std::io::Result<Compressed<BufWriter<std::fs::File>>> {
-    Compressed::new(BufWriter::new(std::fs::File::create(path)?))
 }

@@ -74,6 +74,26 @@ async fn a_page_without_news_writes_nothing() {
 }
 
 #[tokio::test]
+async fn of_two_names_the_last_one_stays_and_is_no_news_the_next_time() {
+    let (_, root) = memory();
+    let mut channel = open(&root, "a").await;
+    let named = |name: &str| Author {
+        id: "U1".into(),
+        name: name.into(),
+    };
+    let page = Page {
+        people: vec![named("Mira"), named("Mira Chen")],
+        ..Page::default()
+    };
+    assert_eq!(
+        channel.append(page.clone(), start()).await.unwrap().commit,
+        Some(1)
+    );
+    assert_eq!(channel.append(page, start()).await.unwrap().commit, None);
+    assert_eq!(channel.people().await.unwrap()["U1"], "Mira Chen");
+}
+
+#[tokio::test]
 async fn the_newest_version_wins_whatever_comes_first() {
     let mut edited = message(1);
     edited.text = "message number one".into();

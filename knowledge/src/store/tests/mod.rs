@@ -1,7 +1,7 @@
 //! The store under writers, crashes and full disks.
 
 mod appends;
-mod collection;
+pub(crate) mod collection;
 mod conflicts;
 pub(crate) mod faults;
 pub(crate) mod s3;
