@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
-use knowledge::build::{GraphInput, Options, Stages, Unwatched, build, verify};
+use knowledge::build::{GraphInput, Options, Progress, Stage, Stages, Unwatched, WikiInput, build, verify};
 use knowledge::extract::{Context, Extracted, Extractor, Mention};
 use knowledge::fact::{Fact, FactType, Importance};
 use knowledge::graph::{Entity, EntityType, Graph, GraphMention, Predicate, Relation};
@@ -41,10 +41,10 @@ fn main() {
         .expect("a runtime");
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fill", folder, count] => {
-            runtime.block_on(fill(Path::new(folder), count.parse().expect("a number")))
+            runtime.block_on(fill(Path::new(folder), count.parse().expect("a number")));
         }
         ["verify", folder, density] => {
-            runtime.block_on(check(Path::new(folder), density.parse().expect("a number")))
+            runtime.block_on(check(Path::new(folder), density.parse().expect("a number")));
         }
         [count] => measure(&runtime, count, 20),
         [count, density] => measure(&runtime, count, density.parse().expect("a number")),
@@ -118,7 +118,7 @@ async fn run(folder: &Path, density: u64) {
         &mut channel,
         Arc::new(Plain { density }),
         &options,
-        Arc::new(Unwatched),
+        Arc::new(Watch),
         now(),
     )
     .await
@@ -162,6 +162,17 @@ async fn check(folder: &Path, density: u64) {
 
 fn now() -> Timestamp {
     Timestamp::UNIX_EPOCH
+}
+
+/// Tells the most memory so far, where a stage begins or ends.
+struct Watch;
+
+impl Progress for Watch {
+    fn at(&self, stage: Stage, done: u64, total: u64) {
+        if done == 0 || done == total {
+            println!("  {stage} {done} of {total}: {} MiB at most so far", peak());
+        }
+    }
 }
 
 /// The most memory that this process held, in MiB.
@@ -294,7 +305,7 @@ impl Stages for Plain {
     fn graph(&self, input: GraphInput<'_>) -> Graph {
         let mut counts: BTreeMap<(EntityType, String), u64> = BTreeMap::new();
         let mut mentions = Vec::with_capacity(input.mentions.len());
-        for mention in input.mentions {
+        for mention in input.mentions.iter() {
             *counts.entry((mention.kind, mention.name.clone())).or_default() += 1;
             mentions.push(GraphMention {
                 entity: mention.name,
@@ -310,13 +321,13 @@ impl Stages for Plain {
         };
         Graph {
             entities: counts.into_iter().map(entity).collect(),
-            relations: input.relations,
+            relations: input.relations.to_vec(),
             mentions,
             topics: Vec::new(),
         }
     }
 
-    fn wiki(&self, source: &wiki::Source<'_>) -> Vec<wiki::Page> {
+    fn wiki(&self, source: &WikiInput<'_>) -> Vec<wiki::Page> {
         let page = |entity: &Entity| wiki::Page {
             path: format!("topics/{}.md", entity.name.to_lowercase().replace(' ', "-")),
             content: format!("# {}\n\n{} mentions\n", entity.name, entity.mentions),

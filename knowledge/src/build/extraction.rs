@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use jiff::Timestamp;
+
 use super::runs::Record;
 use super::spread::{Spread, parse};
 use super::{Options, Progress, Stage};
@@ -22,10 +24,11 @@ const PIECE: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Extraction {
     pub(super) runs: Vec<PathBuf>,
-    pub(super) facts: u64,
-    pub(super) mentions: u64,
-    pub(super) relations: u64,
+    /// Which message takes back what another one says, by that other one: the first that does.
+    pub(super) superseded: Superseded,
 }
+
+pub(super) type Superseded = BTreeMap<String, (Timestamp, String)>;
 
 struct Work<'a> {
     spread: &'a Spread,
@@ -36,9 +39,7 @@ struct Work<'a> {
     next: AtomicUsize,
     done: AtomicU64,
     stopped: AtomicBool,
-    facts: AtomicU64,
-    mentions: AtomicU64,
-    relations: AtomicU64,
+    superseded: Mutex<Superseded>,
     in_order: Mutex<InOrder>,
 }
 
@@ -78,9 +79,7 @@ pub(super) fn extract(
         next: AtomicUsize::new(0),
         done: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
-        facts: AtomicU64::new(0),
-        mentions: AtomicU64::new(0),
-        relations: AtomicU64::new(0),
+        superseded: Mutex::new(Superseded::new()),
         in_order: Mutex::new(InOrder {
             next: 0,
             waiting: BTreeMap::new(),
@@ -111,9 +110,10 @@ pub(super) fn extract(
     runs.extend((0..spread.threads.len()).map(|n| run_of(folder, n)));
     Ok(Extraction {
         runs,
-        facts: work.facts.into_inner(),
-        mentions: work.mentions.into_inner(),
-        relations: work.relations.into_inner(),
+        superseded: work
+            .superseded
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner),
     })
 }
 
@@ -241,11 +241,17 @@ impl Work<'_> {
         let Some(record) = Record::of(message, extracted) else {
             return Ok(());
         };
-        self.facts.fetch_add(record.facts.len() as u64, Ordering::Relaxed);
-        self.mentions
-            .fetch_add(record.mentions.len() as u64, Ordering::Relaxed);
-        self.relations
-            .fetch_add(record.relations.len() as u64, Ordering::Relaxed);
+        for target in record.facts.iter().filter_map(|fact| fact.supersedes.as_ref()) {
+            let by = (message.time, message.id.clone());
+            let mut superseded = self
+                .superseded
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let first = superseded.entry(target.clone()).or_insert_with(|| by.clone());
+            if by < *first {
+                *first = by;
+            }
+        }
         record.write(records)?;
         Ok(())
     }

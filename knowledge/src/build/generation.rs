@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::runs::{self, Said};
-use super::{GraphInput, Options, Progress, Spool, Stage, Stages, extraction, graphml, spread};
+use super::{
+    GraphInput, LongList, Options, Progress, Spool, Stage, Stages, WikiInput, extraction, graphml, runs,
+    spread,
+};
 use crate::digest;
 use crate::fact::Fact;
 use crate::graph::Graph;
@@ -98,12 +100,7 @@ pub fn generate(
     drop(extractor);
     let (messages, people) = (spread.messages, spread.authors);
     drop(spread);
-    let Said {
-        facts,
-        mentions,
-        relations,
-        replies,
-    } = runs::merge(&extraction)?;
+    let said = runs::merge(&extraction, scratch)?;
 
     let stop = || {
         if progress.cancelled() {
@@ -115,32 +112,34 @@ pub fn generate(
     progress.at(Stage::BuildingGraph, 0, 1);
     stop()?;
     let graph = stages.graph(GraphInput {
-        facts: &facts,
-        mentions,
-        relations,
-        replies,
+        facts: &said.facts,
+        mentions: &said.mentions,
+        relations: &said.relations,
+        replies: &said.replies,
     });
+    said.check()?;
     progress.at(Stage::BuildingGraph, 1, 1);
     stop()?;
     progress.at(Stage::GeneratingWiki, 0, 1);
     let commit = &spool.commit;
     let gaps: Vec<String> = commit.gaps.iter().map(ToString::to_string).collect();
-    let pages = stages.wiki(&wiki::Source {
+    let pages = stages.wiki(&WikiInput {
         platform: commit.channel.platform,
         channel: commit.title.as_deref().unwrap_or(&commit.channel.channel),
-        facts: &facts,
+        facts: &said.facts,
         graph: &graph,
         messages,
         people,
         gaps: &gaps,
     });
+    said.check()?;
     progress.at(Stage::GeneratingWiki, 1, 1);
     stop()?;
 
     let counts = Counts {
         messages,
         people,
-        facts: facts.len() as u64,
+        facts: said.facts.len() as u64,
         entities: graph.entities.len() as u64,
         relations: graph.relations.len() as u64,
         pages: pages.len() as u64,
@@ -149,7 +148,9 @@ pub fn generate(
         folder: folder(scratch),
         files: Vec::new(),
     };
-    files.tables(&facts, &graph)?;
+    files.tables(&said.facts, &graph)?;
+    drop(graph);
+    said.check()?;
     files.pages(pages)?;
     files.files.sort_by(|a, b| a.path.cmp(&b.path));
     let manifest = Manifest {
@@ -175,18 +176,18 @@ struct Files {
 }
 
 impl Files {
-    fn tables(&mut self, facts: &[Fact], graph: &Graph) -> Result<(), StoreError> {
-        self.lines("facts", facts)?;
+    fn tables(&mut self, facts: &LongList<Fact>, graph: &Graph) -> Result<(), StoreError> {
+        self.long("facts", facts)?;
         self.lines("graph/entities", &graph.entities)?;
         self.lines("graph/relations", &graph.relations)?;
         self.lines("graph/mentions", &graph.mentions)?;
         self.lines("graph/topics", &graph.topics)?;
         #[cfg(feature = "parquet")]
         {
-            self.parquet("facts", facts)?;
-            self.parquet("graph/entities", &graph.entities)?;
-            self.parquet("graph/relations", &graph.relations)?;
-            self.parquet("graph/mentions", &graph.mentions)?;
+            self.parquet("facts", facts.iter())?;
+            self.parquet("graph/entities", graph.entities.iter().cloned())?;
+            self.parquet("graph/relations", graph.relations.iter().cloned())?;
+            self.parquet("graph/mentions", graph.mentions.iter().cloned())?;
         }
         let mut file = self.create("graph.graphml")?;
         graphml::write(graph, &mut file)?;
@@ -209,8 +210,24 @@ impl Files {
         self.add(path)
     }
 
+    /// Likewise, of a list that is lines already.
+    fn long(&mut self, name: &str, rows: &LongList<Fact>) -> Result<(), StoreError> {
+        let path = format!("{name}.jsonl.zst");
+        let mut file = store::Compressed::new(self.create(&path)?)?;
+        for line in rows.lines()? {
+            file.line(&line?)?;
+        }
+        let (mut to, ..) = file.finish(path.clone())?;
+        to.flush()?;
+        self.add(path)
+    }
+
     #[cfg(feature = "parquet")]
-    fn parquet<T: super::parquet::Table>(&mut self, name: &str, rows: &[T]) -> Result<(), StoreError> {
+    fn parquet<T: super::parquet::Table>(
+        &mut self,
+        name: &str,
+        rows: impl Iterator<Item = T>,
+    ) -> Result<(), StoreError> {
         let path = format!("{name}.parquet");
         super::parquet::write(rows, self.create(&path)?)?;
         self.add(path)

@@ -10,6 +10,7 @@ mod extraction;
 mod generation;
 mod graphml;
 mod import;
+mod long_list;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod publish;
@@ -36,8 +37,9 @@ use crate::store::{Channel, Counts, Generation, StoreError};
 pub use export::export;
 pub use generation::{Generated, Manifest, ManifestFile, generate};
 pub use import::{Imported, ImportedChannel, import};
+pub use long_list::LongList;
 pub use spool::Spool;
-pub use stages::{GraphInput, Progress, Reply, Stage, Stages, Unwatched};
+pub use stages::{GraphInput, Progress, Reply, Stage, Stages, Unwatched, WikiInput};
 pub use verify::{Difference, Verified, Wrong, verify};
 
 /// How a build uses the machine. Nothing of it changes what is built.

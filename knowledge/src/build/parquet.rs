@@ -16,7 +16,7 @@ use crate::graph::{Entity, GraphMention, Relation};
 use crate::store::StoreError;
 
 /// How many rows are held as columns at a time.
-const ROWS: usize = 16 * 1024;
+const ROWS: usize = 8 * 1024;
 
 /// Rows that can be a table.
 pub(super) trait Table: Sized {
@@ -38,20 +38,24 @@ pub(super) enum Column {
 }
 
 /// Writes the rows. The same rows give the same bytes.
-pub(super) fn write<T: Table>(rows: &[T], to: BufWriter<File>) -> Result<(), StoreError> {
+pub(super) fn write<T: Table>(rows: impl Iterator<Item = T>, to: BufWriter<File>) -> Result<(), StoreError> {
     try_write(rows, to).map_err(|error| StoreError::Scratch(std::io::Error::other(error)))
 }
 
-fn try_write<T: Table>(rows: &[T], to: BufWriter<File>) -> Result<(), ParquetError> {
+fn try_write<T: Table>(mut rows: impl Iterator<Item = T>, to: BufWriter<File>) -> Result<(), ParquetError> {
     let schema = Arc::new(parse_message_type(T::SCHEMA)?);
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .set_created_by("knowledge".into())
         .build();
     let mut file = SerializedFileWriter::new(to, schema, Arc::new(properties))?;
-    for rows in rows.chunks(ROWS) {
+    loop {
+        let rows: Vec<T> = rows.by_ref().take(ROWS).collect();
+        if rows.is_empty() {
+            break;
+        }
         let mut group = file.next_row_group()?;
-        for column in T::columns(rows) {
+        for column in T::columns(&rows) {
             let Some(mut writer) = group.next_column()? else {
                 break;
             };

@@ -10,7 +10,7 @@ use super::{Built, Generated, Progress, Stage};
 use crate::store::{Channel, Generation, StoreError};
 
 /// How many files are under way to the store at a time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 /// Puts the files into the store and commits. Files that the generation before has with the same content are copied
 /// inside the store.

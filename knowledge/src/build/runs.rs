@@ -1,15 +1,17 @@
 //! What messages say, in sorted files that are merged in the end.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::extraction::Extraction;
+use super::LongList;
+use super::extraction::{Extraction, Superseded};
+use super::long_list::LongListWriter;
 use super::stages::Reply;
 use crate::extract::{Extracted, Mention};
 use crate::fact::Fact;
@@ -73,12 +75,22 @@ impl Record {
 }
 
 /// Everything that the channel's messages say, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Said {
-    pub(super) facts: Vec<Fact>,
-    pub(super) mentions: Vec<Mention>,
-    pub(super) relations: Vec<Relation>,
-    pub(super) replies: Vec<Reply>,
+    pub(super) facts: LongList<Fact>,
+    pub(super) mentions: LongList<Mention>,
+    pub(super) relations: LongList<Relation>,
+    pub(super) replies: LongList<Reply>,
+}
+
+impl Said {
+    /// Fails where one of the lists could not be read to its end.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.facts.check()?;
+        self.mentions.check()?;
+        self.relations.check()?;
+        self.replies.check()
+    }
 }
 
 struct Run {
@@ -96,14 +108,11 @@ impl Run {
 }
 
 /// Merges the runs, and notes on facts which later message took them back.
-pub(super) fn merge(extraction: &Extraction) -> Result<Said, StoreError> {
-    let room = |count: u64| usize::try_from(count).unwrap_or_default();
-    let mut said = Said {
-        facts: Vec::with_capacity(room(extraction.facts)),
-        mentions: Vec::with_capacity(room(extraction.mentions)),
-        relations: Vec::with_capacity(room(extraction.relations)),
-        replies: Vec::new(),
-    };
+pub(super) fn merge(extraction: &Extraction, folder: &Path) -> Result<Said, StoreError> {
+    let mut facts = LongListWriter::new(folder.join("facts"))?;
+    let mut mentions = LongListWriter::new(folder.join("mentions"))?;
+    let mut relations = LongListWriter::new(folder.join("relations"))?;
+    let mut replies = LongListWriter::new(folder.join("replies"))?;
     let mut heads: BinaryHeap<Reverse<(Timestamp, String, usize)>> = BinaryHeap::new();
     let mut runs: Vec<(Run, Option<Record>)> = Vec::new();
     for path in &extraction.runs {
@@ -121,39 +130,41 @@ pub(super) fn merge(extraction: &Extraction) -> Result<Said, StoreError> {
         if let Some(next) = head {
             heads.push(Reverse((next.time, next.message.clone(), from)));
         }
-        said.facts.extend(record.facts);
-        said.mentions.extend(record.mentions);
-        said.relations.extend(record.relations);
+        for mut fact in record.facts {
+            mark_superseded(&mut fact, &extraction.superseded);
+            facts.push(&fact)?;
+        }
+        for mention in record.mentions {
+            mentions.push(&mention)?;
+        }
+        for relation in record.relations {
+            relations.push(&relation)?;
+        }
         if let Some(root) = record.root {
-            said.replies.push(Reply {
+            replies.push(&Reply {
                 message: record.message,
                 root,
-            });
+            })?;
         }
     }
-    mark_superseded(&mut said.facts);
-    Ok(said)
+    Ok(Said {
+        facts: facts.finish()?,
+        mentions: mentions.finish()?,
+        relations: relations.finish()?,
+        replies: replies.finish()?,
+    })
 }
 
 fn open(path: &PathBuf) -> std::io::Result<BufReader<File>> {
     Ok(BufReader::with_capacity(32 * 1024, File::open(path)?))
 }
 
-/// A fact that a later message takes back says so itself. The first that takes it back counts.
-fn mark_superseded(facts: &mut [Fact]) {
-    let mut by: BTreeMap<String, (Timestamp, String)> = BTreeMap::new();
-    for fact in facts.iter() {
-        if let Some(target) = &fact.supersedes {
-            by.entry(target.clone())
-                .or_insert_with(|| (fact.time, fact.source_message_id.clone()));
-        }
-    }
-    for fact in facts.iter_mut().filter(|fact| fact.superseded_by.is_none()) {
-        if let Some((time, message)) = by.get(&fact.source_message_id)
-            && *message != fact.source_message_id
-            && *time >= fact.time
-        {
-            fact.superseded_by = Some(message.clone());
-        }
+/// A fact that a later message takes back says so itself.
+fn mark_superseded(fact: &mut Fact, superseded: &Superseded) {
+    if let (None, Some((time, message))) = (&fact.superseded_by, superseded.get(&fact.source_message_id))
+        && *message != fact.source_message_id
+        && *time >= fact.time
+    {
+        fact.superseded_by = Some(message.clone());
     }
 }

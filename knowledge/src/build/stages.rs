@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+use super::LongList;
 use crate::extract::{Extractor, Mention};
 use crate::fact::Fact;
 use crate::graph::{Graph, Relation};
+use crate::message::Platform;
 use crate::wiki;
 
 /// The stages. Each is a pure function: the same arguments give the same answer, whatever the thread or the time.
@@ -19,24 +23,44 @@ pub trait Stages: Send + Sync {
     fn graph(&self, input: GraphInput<'_>) -> Graph;
 
     /// Stage 4.
-    fn wiki(&self, source: &wiki::Source<'_>) -> Vec<wiki::Page>;
+    fn wiki(&self, input: &WikiInput<'_>) -> Vec<wiki::Page>;
 }
 
-/// What the graph is made of. All lists follow the messages, oldest first.
-#[derive(Debug)]
+/// What the graph is made of. All lists follow the messages, oldest first. None of them is held in memory, since a channel
+/// of a million messages has hundreds of thousands of facts.
+#[derive(Clone, Copy, Debug)]
 pub struct GraphInput<'a> {
     /// The facts.
-    pub facts: &'a [Fact],
+    pub facts: &'a LongList<Fact>,
     /// What messages name.
-    pub mentions: Vec<Mention>,
+    pub mentions: &'a LongList<Mention>,
     /// How what they name belongs together.
-    pub relations: Vec<Relation>,
+    pub relations: &'a LongList<Relation>,
     /// The first message of the thread, for each reply that carries a fact or names something.
-    pub replies: Vec<Reply>,
+    pub replies: &'a LongList<Reply>,
+}
+
+/// What the wiki is made of: [`wiki::Source`], with facts that are not held.
+#[derive(Clone, Copy, Debug)]
+pub struct WikiInput<'a> {
+    /// The platform.
+    pub platform: Platform,
+    /// The channel as people call it.
+    pub channel: &'a str,
+    /// Oldest first.
+    pub facts: &'a LongList<Fact>,
+    /// Entities, relations, topics.
+    pub graph: &'a Graph,
+    /// How many messages the channel holds.
+    pub messages: u64,
+    /// How many people wrote them.
+    pub people: u64,
+    /// Stretches of time that could not be read, in words; empty where the channel is complete.
+    pub gaps: &'a [String],
 }
 
 /// That a message belongs to a thread.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Reply {
     /// The reply.
     pub message: String,

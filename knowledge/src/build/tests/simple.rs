@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::build::{GraphInput, Stages};
+use crate::build::{GraphInput, Stages, WikiInput};
 use crate::digest;
 use crate::extract::{Context, Extracted, Extractor, Mention};
 use crate::fact::{Fact, FactType, Importance};
@@ -95,7 +95,7 @@ impl Stages for Simple {
         let order: Vec<String> = input
             .mentions
             .iter()
-            .map(|mention| mention.source_message_id.clone())
+            .map(|mention| mention.source_message_id)
             .chain(replies)
             .collect();
         let mut entities = vec![Entity {
@@ -104,32 +104,28 @@ impl Stages for Simple {
             aliases: vec![digest::hex(order.concat().as_bytes()), "all".into()],
             mentions: input.facts.len() as u64,
         }];
-        let names: BTreeSet<_> = input
-            .mentions
-            .iter()
-            .map(|mention| mention.name.clone())
-            .collect();
+        let names: BTreeSet<_> = input.mentions.iter().map(|mention| mention.name).collect();
         entities.extend(names.into_iter().map(|name| Entity {
             name,
             kind: EntityType::Person,
             aliases: Vec::new(),
             mentions: 1,
         }));
-        let mentions = input.mentions.into_iter().map(|mention| GraphMention {
+        let mentions = input.mentions.iter().map(|mention| GraphMention {
             entity: mention.name,
             source_message_id: mention.source_message_id,
         });
         Graph {
             entities,
-            relations: input.relations,
+            relations: input.relations.to_vec(),
             mentions: mentions.collect(),
             topics: Vec::new(),
         }
     }
 
-    fn wiki(&self, source: &wiki::Source<'_>) -> Vec<wiki::Page> {
+    fn wiki(&self, source: &WikiInput<'_>) -> Vec<wiki::Page> {
         let mut pages: BTreeMap<String, String> = BTreeMap::new();
-        for fact in source.facts {
+        for fact in source.facts.iter() {
             let slug = fact.author.to_lowercase().replace(' ', "-");
             let page = pages.entry(format!("people/{slug}.md")).or_default();
             // Without its surroundings, so that a message changes the page of its author alone.
