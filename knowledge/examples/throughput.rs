@@ -1,7 +1,7 @@
 //! How fast messages become a generation, and in how much memory.
 //!
 //! ```sh
-//! cargo run -p knowledge --release --example throughput -- 1000000 [facts in a hundred messages, 20 by default]
+//! cargo run -p knowledge --release --example throughput -- 1000000 [facts in a hundred messages, 20 by default] [one-thread]
 //! ```
 //!
 //! The stages of this example are plain, so the figures are those of the pipeline: reading, spreading, contexts, merging,
@@ -40,25 +40,32 @@ fn main() {
         .build()
         .expect("a runtime");
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["fill", folder, count] => {
-            runtime.block_on(fill(Path::new(folder), count.parse().expect("a number")));
+        ["fill", folder, count, shape] => {
+            let one_thread = shape == "one-thread";
+            runtime.block_on(fill(
+                Path::new(folder),
+                count.parse().expect("a number"),
+                one_thread,
+            ));
         }
         ["verify", folder, density] => {
             runtime.block_on(check(Path::new(folder), density.parse().expect("a number")));
         }
-        [count] => measure(&runtime, count, 20),
-        [count, density] => measure(&runtime, count, density.parse().expect("a number")),
+        [count] => measure(&runtime, count, 20, "threads"),
+        [count, density] => measure(&runtime, count, density.parse().expect("a number"), "threads"),
+        [count, density, shape] => measure(&runtime, count, density.parse().expect("a number"), shape),
         _ => eprintln!("give the number of messages"),
     }
 }
 
-fn measure(runtime: &tokio::runtime::Runtime, count: &str, density: u64) {
+fn measure(runtime: &tokio::runtime::Runtime, count: &str, density: u64, shape: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let this = std::env::current_exe().expect("this program");
     let filled = Command::new(&this)
         .arg("fill")
         .arg(folder.path())
         .arg(count)
+        .arg(shape)
         .status();
     assert!(
         filled.is_ok_and(|status| status.success()),
@@ -87,11 +94,20 @@ async fn open(folder: &Path) -> Channel {
         .expect("a channel")
 }
 
-async fn fill(folder: &Path, count: u32) {
+async fn fill(folder: &Path, count: u32, one_thread: bool) {
     let started = Instant::now();
     let mut channel = open(folder).await;
     for first in (0..count).step_by(1000) {
-        let messages = (first..count.min(first + 1000)).map(message).collect();
+        let messages = (first..count.min(first + 1000)).map(message);
+        let messages = messages.map(|message| Message {
+            thread: if one_thread {
+                Some("1700000000.000000".into())
+            } else {
+                message.thread
+            },
+            ..message
+        });
+        let messages = messages.collect();
         let page = Page {
             messages,
             ..Page::default()

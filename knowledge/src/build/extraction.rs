@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -11,14 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use jiff::Timestamp;
 
 use super::runs::Record;
-use super::spread::{Spread, parse};
-use super::{Options, Progress, Stage};
+use super::spread::Spread;
+use super::{Options, Progress, Stage, threads};
 use crate::extract::{Context, Extractor};
 use crate::message::Message;
 use crate::store::StoreError;
-
-/// How many messages outside threads one piece of work has.
-const PIECE: usize = 1024;
 
 /// What the messages say, in files of records that are sorted by time and message.
 #[derive(Debug)]
@@ -35,7 +32,10 @@ struct Work<'a> {
     extractor: &'a dyn Extractor,
     progress: &'a dyn Progress,
     folder: &'a Path,
-    pieces: usize,
+    pieces: Vec<usize>,
+    /// How many bytes of records of threads are sorted at a time.
+    sorted: usize,
+    thread_runs: Mutex<Vec<PathBuf>>,
     next: AtomicUsize,
     done: AtomicU64,
     stopped: AtomicBool,
@@ -75,7 +75,9 @@ pub(super) fn extract(
         extractor,
         progress,
         folder,
-        pieces: spread.has_replies.len().div_ceil(PIECE),
+        pieces: spread.pieces(),
+        sorted: usize::try_from(options.partition_bytes).unwrap_or(usize::MAX),
+        thread_runs: Mutex::new(Vec::new()),
         next: AtomicUsize::new(0),
         done: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
@@ -107,7 +109,11 @@ pub(super) fn extract(
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     in_order.file.flush()?;
     let mut runs = vec![top];
-    runs.extend((0..spread.threads.len()).map(|n| run_of(folder, n)));
+    runs.extend(
+        work.thread_runs
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner),
+    );
     Ok(Extraction {
         runs,
         superseded: work
@@ -115,10 +121,6 @@ pub(super) fn extract(
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner),
     })
-}
-
-fn run_of(folder: &Path, threads: usize) -> PathBuf {
-    folder.join(format!("run-{threads}"))
 }
 
 impl Work<'_> {
@@ -132,15 +134,16 @@ impl Work<'_> {
 
     fn take_pieces(&self) -> Result<(), StoreError> {
         let mut top = File::open(&self.spread.top)?;
+        let pieces = self.pieces.len() - 1;
         loop {
             let piece = self.next.fetch_add(1, Ordering::Relaxed);
-            if piece >= self.pieces + self.spread.threads.len() || self.stopped.load(Ordering::Relaxed) {
+            if piece >= pieces + self.spread.threads.len() || self.stopped.load(Ordering::Relaxed) {
                 return Ok(());
             }
             if self.progress.cancelled() {
                 return Err(StoreError::Cancelled);
             }
-            let done = match piece.checked_sub(self.pieces) {
+            let done = match piece.checked_sub(pieces) {
                 None => self.outside_threads(&mut top, piece)?,
                 Some(file) => self.threads(&mut top, file)?,
             };
@@ -153,7 +156,7 @@ impl Work<'_> {
     /// Messages that are in no thread, with their neighbours. Returns how many.
     fn outside_threads(&self, file: &mut File, piece: usize) -> Result<u64, StoreError> {
         let all = self.spread.has_replies.len();
-        let mine = piece * PIECE..all.min((piece + 1) * PIECE);
+        let mine = self.pieces[piece]..self.pieces[piece + 1];
         let read = around(mine.start, all).start..around(mine.end - 1, all).end;
         let rows = self.spread.tops(file, read.clone())?;
         let refs: Vec<&Message> = rows.iter().map(|row| &row.message).collect();
@@ -177,63 +180,73 @@ impl Work<'_> {
         Ok(done)
     }
 
-    /// The threads of one file. Returns how many messages they have.
+    /// The threads of one pair of files. Returns how many messages they have.
     fn threads(&self, top: &mut File, file: usize) -> Result<u64, StoreError> {
-        let mut messages = read_threads(&self.spread.threads[file])?;
-        messages.sort_by(|(_, a), (_, b)| (a.root(), a.time, &a.id).cmp(&(b.root(), b.time, &b.id)));
-        let mut found: Vec<(&Message, Vec<u8>)> = Vec::new();
-        for thread in messages.chunk_by(|(_, a), (_, b)| a.root() == b.root()) {
-            let refs: Vec<&Message> = thread.iter().map(|(_, message)| message).collect();
-            let mut shortened = Vec::new();
-            for (at, (place, message)) in thread.iter().enumerate() {
-                let earlier = if at <= Context::MOST {
-                    &refs[..at]
-                } else {
-                    shortened.clear();
-                    shortened.push(refs[0]);
-                    shortened.extend_from_slice(&refs[at + 1 - Context::MOST..at]);
-                    &shortened[..]
-                };
-                let later = &refs[at + 1..refs.len().min(at + 1 + Context::MOST)];
-                let mut record = Vec::new();
-                match place {
-                    None => {
-                        let context = Context {
-                            earlier,
-                            later,
-                            ..Context::default()
-                        };
-                        self.one(message, &context, &mut record)?;
-                    }
-                    Some(place) => {
-                        let near = around(*place, self.spread.has_replies.len());
-                        let rows = self.spread.tops(top, near.clone())?;
-                        let near_refs: Vec<&Message> = rows.iter().map(|row| &row.message).collect();
-                        let (before, after) = near_refs.split_at(place - near.start);
-                        self.one(
-                            message,
-                            &Context {
-                                earlier,
-                                later,
-                                before,
-                                after: &after[1..],
-                            },
-                            &mut record,
-                        )?;
-                    }
-                }
-                if !record.is_empty() {
-                    found.push((message, record));
-                }
+        let (mut found, mut bytes, mut runs) = (Vec::new(), 0, 0);
+        let mut name = || {
+            runs += 1;
+            self.folder.join(format!("run-{file}-{runs}"))
+        };
+        let count = threads::walk(&self.spread.threads[file], |member, earlier, later| {
+            let message = &member.message;
+            let mut record = Vec::new();
+            let alone = Context {
+                earlier,
+                later,
+                ..Context::default()
+            };
+            if let Some(place) = member.place {
+                let near = around(place, self.spread.has_replies.len());
+                let rows = self.spread.tops(top, near.clone())?;
+                let near_refs: Vec<&Message> = rows.iter().map(|row| &row.message).collect();
+                let (before, after) = near_refs.split_at(place - near.start);
+                let after = &after[1..];
+                self.one(
+                    message,
+                    &Context {
+                        before,
+                        after,
+                        ..alone
+                    },
+                    &mut record,
+                )?;
+            } else {
+                self.one(message, &alone, &mut record)?;
             }
+            if !record.is_empty() {
+                bytes += record.len();
+                found.push((message.time, message.id.clone(), record));
+            }
+            if bytes > self.sorted {
+                bytes = 0;
+                self.sorted_run(std::mem::take(&mut found), name())?;
+            }
+            Ok(())
+        })?;
+        self.sorted_run(found, name())?;
+        Ok(count)
+    }
+
+    /// Records of messages into a file of their own.
+    fn sorted_run(
+        &self,
+        mut found: Vec<(Timestamp, String, Vec<u8>)>,
+        path: PathBuf,
+    ) -> Result<(), StoreError> {
+        if found.is_empty() {
+            return Ok(());
         }
-        found.sort_by(|(a, _), (b, _)| (a.time, &a.id).cmp(&(b.time, &b.id)));
-        let mut run = BufWriter::new(File::create(run_of(self.folder, file))?);
-        for (_, record) in found {
+        found.sort_unstable();
+        let mut run = BufWriter::new(File::create(&path)?);
+        for (_, _, record) in found {
             run.write_all(&record)?;
         }
         run.flush()?;
-        Ok(messages.len() as u64)
+        self.thread_runs
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(path);
+        Ok(())
     }
 
     fn one(&self, message: &Message, context: &Context<'_>, records: &mut Vec<u8>) -> Result<(), StoreError> {
@@ -260,22 +273,4 @@ impl Work<'_> {
 /// The places of a message and its neighbours.
 fn around(place: usize, all: usize) -> Range<usize> {
     place.saturating_sub(Context::NEARBY)..all.min(place + 1 + Context::NEARBY)
-}
-
-/// Messages of threads, with the place of those that are no replies.
-fn read_threads(path: &Path) -> Result<Vec<(Option<usize>, Message)>, StoreError> {
-    let mut file = BufReader::new(File::open(path)?);
-    let mut messages = Vec::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if file.read_until(b'\n', &mut line)? == 0 {
-            return Ok(messages);
-        }
-        let mut parts = line.splitn(2, |b| *b == b' ');
-        let place = parts
-            .next()
-            .and_then(|place| std::str::from_utf8(place).ok()?.parse().ok());
-        messages.push((place, parse(parts.next().unwrap_or_default())?.message));
-    }
 }

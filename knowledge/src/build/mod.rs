@@ -25,6 +25,7 @@ mod stages;
     reason = "tests compare with the clock of the disk and look at files"
 )]
 mod tests;
+mod threads;
 mod verify;
 
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
+use super::threads::ThreadFiles;
 use super::{Options, Progress, Spool};
 use crate::digest;
 use crate::store::{Row, StoreError, Version};
@@ -24,8 +25,8 @@ pub(super) struct Spread {
     pub(super) offsets: Vec<u64>,
     /// Which of them have replies: they are extracted with their thread.
     pub(super) has_replies: Vec<bool>,
-    /// Threads; each line is the place among `top`, or `-` for a reply, a space, and the message.
-    pub(super) threads: Vec<PathBuf>,
+    /// Threads by the hash of their first message.
+    pub(super) threads: Vec<ThreadFiles>,
     /// The names of everybody, by id: the platform's own word, else the name on the newest message.
     pub(super) people: BTreeMap<String, String>,
     /// How many messages there are.
@@ -157,7 +158,7 @@ impl Pass {
         if message.is_reply() {
             let root = digest::short(message.root().as_bytes());
             self.replied.insert(root);
-            return self.thread(root, "-", &row.line);
+            return self.thread(root, "", &row.line);
         }
         self.offsets.push(self.end);
         self.ids.push(id);
@@ -166,20 +167,33 @@ impl Pass {
         self.top.write_all(b"\n")
     }
 
-    fn thread(&mut self, root: Hash, place: &str, line: &[u8]) -> std::io::Result<()> {
+    /// `before` stands before the message in its line.
+    fn thread(&mut self, root: Hash, before: &str, line: &[u8]) -> std::io::Result<()> {
         let mut first = [0; 8];
         first.copy_from_slice(&root[..8]);
         let file = u64::from_be_bytes(first) % self.threads.len() as u64;
         let (_, file) = &mut self.threads[usize::try_from(file).unwrap_or_default()];
-        file.write_all(place.as_bytes())?;
-        file.write_all(b" ")?;
+        file.write_all(before.as_bytes())?;
         file.write_all(line)?;
         file.write_all(b"\n")
+    }
+
+    /// Closes the files of replies, and opens those of what they reply to.
+    fn begin_roots(&mut self, spool: &Spool) -> std::io::Result<Vec<PathBuf>> {
+        let mut replies = Vec::new();
+        for (n, (path, file)) in self.threads.iter_mut().enumerate() {
+            file.flush()?;
+            let roots = spool.folder.path().join(format!("roots-{n}"));
+            *file = BufWriter::with_capacity(16 * 1024, File::create(&roots)?);
+            replies.push(std::mem::replace(path, roots));
+        }
+        Ok(replies)
     }
 
     /// Puts what has replies beside them.
     fn finish(mut self, spool: &Spool) -> Result<Spread, StoreError> {
         self.top.flush()?;
+        let replies = self.begin_roots(spool)?;
         self.offsets.push(self.end);
         let has_replies: Vec<bool> = self.ids.iter().map(|id| self.replied.contains(id)).collect();
         let mut top = BufReader::new(File::open(&self.top_path)?);
@@ -192,18 +206,12 @@ impl Pass {
             top.read_until(b'\n', &mut line)?;
             at = offset + line.len() as u64;
             line.pop();
-            self.thread(self.ids[place], &place.to_string(), &line)?;
+            self.thread(self.ids[place], &format!("{place} "), &line)?;
         }
         let mut threads = Vec::new();
-        for (path, file) in self.threads {
-            if file
-                .into_inner()
-                .map_err(std::io::IntoInnerError::into_error)?
-                .stream_position()?
-                > 0
-            {
-                threads.push(path);
-            }
+        for (replies, (roots, mut file)) in replies.into_iter().zip(self.threads) {
+            file.flush()?;
+            threads.push(ThreadFiles { replies, roots });
         }
         self.people.extend(spool.people.clone());
         Ok(Spread {
@@ -236,6 +244,27 @@ impl Spread {
             .filter(|line| !line.is_empty())
             .map(parse)
             .collect()
+    }
+}
+
+/// How many messages one piece of work has, at most.
+const PIECE: usize = 1024;
+/// How many bytes one piece of work has, but for its last message.
+const PIECE_BYTES: u64 = 1024 * 1024;
+
+impl Spread {
+    /// Pieces of work: where each begins among the messages that are no replies, and at last where the last one ends.
+    pub(super) fn pieces(&self) -> Vec<usize> {
+        let mut pieces = vec![0];
+        let mut begun = 0;
+        for place in 1..=self.has_replies.len() {
+            let full = place - begun == PIECE || self.offsets[place] - self.offsets[begun] > PIECE_BYTES;
+            if full || place == self.has_replies.len() {
+                pieces.push(place);
+                begun = place;
+            }
+        }
+        pieces
     }
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::extract::Context;
 use crate::message::Author;
 
 /// How the same messages can come.
@@ -109,6 +110,92 @@ async fn neighbours_and_threads_are_those_of_the_contract() {
     assert_eq!(sizes(1999), "0, 0, 8, 0");
     assert_eq!(sizes(1000), "0, 2, 8, 8");
     assert_eq!(sizes(1002), "1, 1, 0, 0");
+}
+
+/// The contract of [`Context`], word by word, over all messages.
+fn plain_texts(messages: &[Message]) -> Vec<String> {
+    let mut sorted: Vec<&Message> = messages.iter().collect();
+    sorted.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+    let names = sorted
+        .iter()
+        .map(|message| (message.author.id.clone(), message.author.name.clone()));
+    let names = names.collect::<BTreeMap<_, _>>();
+    let stages = stages();
+    let extractor = stages.extractor(&names);
+    let last = |of: &[&Message], count: usize| -> Vec<usize> {
+        (of.len().saturating_sub(count)..of.len()).collect()
+    };
+    let mut texts = Vec::new();
+    for (at, message) in sorted.iter().enumerate() {
+        let (before, after) = (&sorted[..at], &sorted[at + 1..]);
+        let of_thread = |other: &&&Message| other.root() == message.root();
+        let no_reply = |other: &&&Message| !other.is_reply() && !message.is_reply();
+        let mut earlier: Vec<&Message> = before.iter().filter(of_thread).copied().collect();
+        if earlier.len() > Context::MOST {
+            let newest = last(&earlier, Context::MOST - 1)
+                .into_iter()
+                .map(|place| earlier[place]);
+            earlier = std::iter::once(earlier[0])
+                .chain(newest.collect::<Vec<_>>())
+                .collect();
+        }
+        let later: Vec<&Message> = after
+            .iter()
+            .filter(of_thread)
+            .take(Context::MOST)
+            .copied()
+            .collect();
+        let talk: Vec<&Message> = before.iter().filter(no_reply).copied().collect();
+        let near: Vec<&Message> = last(&talk, Context::NEARBY)
+            .into_iter()
+            .map(|place| talk[place])
+            .collect();
+        let next: Vec<&Message> = after
+            .iter()
+            .filter(no_reply)
+            .take(Context::NEARBY)
+            .copied()
+            .collect();
+        let context = Context {
+            earlier: &earlier,
+            later: &later,
+            before: &near,
+            after: &next,
+        };
+        texts.extend(
+            extractor
+                .extract(message, &context)
+                .facts
+                .into_iter()
+                .map(|fact| fact.text),
+        );
+    }
+    texts
+}
+
+#[tokio::test]
+async fn every_message_is_shown_with_the_surroundings_of_the_contract() {
+    for partition_bytes in [300, 4 << 20] {
+        let mut messages = talk(1300);
+        // A thread whose first message was never read, and one whose first message is later than an answer.
+        messages[700].thread = Some("missing".into());
+        messages[710].thread = Some("missing".into());
+        messages[720].thread = Some(messages[1295].id.clone());
+        let (_, root) = memory();
+        let mut channel = open(&root, "a").await;
+        append(&mut channel, &messages).await;
+        let options = Options {
+            partition_bytes,
+            ..Options::default()
+        };
+        built(&mut channel, &options).await;
+        let facts = lines(&generation(&root).await["facts.jsonl.zst"]);
+        let texts: Vec<_> = facts
+            .iter()
+            .map(|fact| fact["text"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(texts, plain_texts(&messages));
+    }
 }
 
 #[tokio::test]
