@@ -153,12 +153,11 @@ fn garbage(
             }
             None => (
                 found.written,
+                // What a faster writer has begun for the next commit has a larger number.
                 number_in_name(path).is_some_and(|number| number < newest.erased),
             ),
         };
-        // A faster writer may have begun what no commit names yet.
-        let begun = number_in_name(path).is_some_and(|number| number > newest.version);
-        !begun && (before_erasure || now.duration_since(written) > grace.age)
+        before_erasure || now.duration_since(written) > grace.age
     };
     found
         .iter()

@@ -157,23 +157,25 @@ fn says(error: &object_store::Error, words: &[&str]) -> bool {
 }
 
 /// The innermost message: the outer ones repeat it with internals. A query may hold a signature, so it is left out.
-fn plain(error: &object_store::Error) -> String {
+pub(super) fn plain(error: &object_store::Error) -> String {
     let innermost = chain(error)
         .last()
         .map_or_else(|| error.to_string(), ToString::to_string);
     without_queries(&innermost)
 }
 
-/// The text with the query of every URL cut off.
+/// The text with what may be secret cut out of every URL: user, password and query.
 fn without_queries(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let end = rest[at..]
-            .find(|c: char| c.is_whitespace() || "\"')>".contains(c))
-            .map_or(rest.len(), |n| at + n);
-        let url = &rest[..end];
-        plain.push_str(url.split(['?', '#']).next().unwrap_or_default());
+    while let Some(scheme) = rest.find("://").map(|at| at + 3) {
+        let ends = |c: char| c.is_whitespace() || "\"')>".contains(c);
+        let end = rest[scheme..].find(ends).map_or(rest.len(), |n| scheme + n);
+        let url = rest[scheme..end].split(['?', '#']).next().unwrap_or_default();
+        let authority = url.split('/').next().unwrap_or_default().len();
+        let user = url[..authority].rfind('@').map_or(0, |at| at + 1);
+        plain.push_str(&rest[..scheme]);
+        plain.push_str(&url[user..]);
         rest = &rest[end..];
     }
     plain.push_str(rest);

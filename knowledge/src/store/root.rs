@@ -56,7 +56,7 @@ impl Root {
             return Self::in_folder(folder);
         }
         let (store, base) = object_store::parse_url_opts(&parsed, options)
-            .map_err(|error| bad(super::error::typed(&name, &error).to_string()))?;
+            .map_err(|error| bad(super::error::plain(&error)))?;
         Ok(Self {
             store: store.into(),
             base,

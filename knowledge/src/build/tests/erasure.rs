@@ -44,3 +44,31 @@ async fn the_text_of_a_deleted_message_leaves_the_generation_and_then_every_byte
         "collection took nothing else"
     );
 }
+
+#[tokio::test]
+async fn a_channel_lives_on_s3_as_it_does_on_files() {
+    let server = crate::store::tests::s3::Server::start().await;
+    let root = server.root();
+    root.probe().await.unwrap();
+    let mut channel = open(&root, "a").await;
+    let mut messages = talk(80);
+    append(&mut channel, &messages).await;
+    built(&mut channel, &Options::default()).await;
+    let deletion = Page {
+        deleted: vec![messages.remove(40).id],
+        ..Page::default()
+    };
+    channel.append(deletion, start()).await.unwrap();
+    let second = built(&mut channel, &Options::default()).await;
+    assert!(second.pages_kept > 0 && second.pages_written > 0, "{second:?}");
+    let collected = channel.collect(Grace::default(), Timestamp::now()).await.unwrap();
+    assert_eq!(collected.commits, 2, "those before the erasure");
+    assert_eq!(generation(&root).await, reference(&messages).await);
+    let verified = verify(&root, stages(), &Options::default(), Arc::new(Unwatched))
+        .await
+        .unwrap();
+    assert_eq!(verified[0].differences, []);
+    assert_eq!(root.channels().await.unwrap(), [key().folder()]);
+    Channel::delete(&root, &key()).await.unwrap();
+    assert_eq!(root.channels().await.unwrap(), [""; 0]);
+}

@@ -237,3 +237,27 @@ async fn a_crash_at_any_change_loses_and_doubles_nothing() {
         }
     }
 }
+
+#[test]
+fn roots_are_named_by_url_or_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |url: &str| Root::open(url, []).map(|root| root.name().to_owned());
+    let path = folder.path().join("made here").display().to_string();
+    assert_eq!(open(&path).unwrap(), format!("{path}/"));
+    assert!(folder.path().join("made here").is_dir());
+    let url = url::Url::from_directory_path(folder.path()).unwrap();
+    assert!(open(url.as_str()).is_ok());
+    for wrong in [
+        "ftp://host/SECRET?token=SECRET",
+        "s3://",
+        "file://host/share",
+        "nonsense://u:SECRET@h/x",
+    ] {
+        let error = open(wrong).unwrap_err();
+        assert!(matches!(error, StoreError::BadName { .. }), "{error}");
+        assert!(
+            !error.to_string().contains("=SECRET") && !error.to_string().contains(":SECRET"),
+            "{error}"
+        );
+    }
+}
