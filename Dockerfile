@@ -8,10 +8,11 @@ WORKDIR /src
 # The dependencies, in a layer that stays valid until a manifest or the lock file changes. Cargo wants a manifest and a
 # target of every workspace member, also of those that are not built here, so each gets an empty one.
 COPY Cargo.toml Cargo.lock ./
+COPY knowledge/Cargo.toml knowledge/Cargo.toml
 COPY simulator/Cargo.toml simulator/Cargo.toml
 COPY testing/Cargo.toml testing/Cargo.toml
 COPY xtask/Cargo.toml xtask/Cargo.toml
-RUN for member in . simulator testing xtask; do \
+RUN for member in . knowledge simulator testing xtask; do \
         mkdir -p "$member/src" \
         && touch "$member/src/lib.rs" \
         && echo 'fn main() {}' >"$member/src/main.rs" || exit 1; \
