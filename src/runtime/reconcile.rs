@@ -32,7 +32,7 @@ const OBSERVE_AGAIN: Duration = Duration::from_secs(10);
 /// between them they take about ten minutes.
 const MIN_CLEANUP_TRIES: i64 = 8;
 /// What no person has to fix, such as an outage or a limit, gets this much time from the deletion on besides.
-const MIN_CLEANUP_TIME: Duration = Duration::from_hours(2);
+pub(super) const MIN_CLEANUP_TIME: Duration = Duration::from_hours(2);
 
 /// Why a reconcile ended early. None of these is a failure that the controller knows of.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +163,15 @@ fn lifecycle<C: Controller>(object: &C::Object, view: &View<'_, C::Object>, now:
     }
 }
 
+/// What people are told about an object that goes although something may be left of it.
+pub(super) fn abandoned_cleanup(why: &str) -> Announcement {
+    Announcement {
+        warning: true,
+        reason: "CleanupAbandoned",
+        note: format!("{why}; what this object made outside the cluster may still exist there"),
+    }
+}
+
 /// Whether nothing is left to be done for an object that is being deleted.
 fn is_cleaned_up<C: Controller>(plan: &PlanOf<C>) -> bool {
     plan.step.is_none() && plan.requeue_after.is_none() && !matches!(plan.position, Position::Failed(_))
@@ -278,14 +287,9 @@ impl<'a, C: Controller> Reconcile<'a, C> {
             remove_finalizer(&self.api, &self.object, finalizer).await?;
         }
         let events = match abandoned {
-            Some(reason) => vec![Announcement {
-                warning: true,
-                reason: "CleanupAbandoned",
-                note: format!(
-                    "gave up cleaning up after many tries ({reason}); what this object made outside the cluster may still \
-                     exist there"
-                ),
-            }],
+            Some(reason) => vec![abandoned_cleanup(&format!(
+                "gave up cleaning up after many tries ({reason})"
+            ))],
             None => C::events_of_release(view),
         };
         self.publish(&events).await;

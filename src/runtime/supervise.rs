@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::DeserializeGuard;
+use kube::core::{PartialObjectMeta, PartialObjectMetaExt};
 use kube::runtime::controller::Action;
-use kube::{Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use tracing::Instrument;
 
-use super::backoff::{backoff, jittered};
+use super::backoff::{backoff, jittered, until};
 use super::events::Announcement;
-use super::reconcile::{Error, Reconciled, reconcile};
+use super::failure::explain;
+use super::finalizer::remove_finalizer;
+use super::reconcile::{Error, MIN_CLEANUP_TIME, Reconciled, abandoned_cleanup, reconcile};
 use super::status::is_conflict;
+use super::view::has_finalizer;
 use super::wake_ups::ObjectKey;
 use super::{Context, Controller};
 use crate::api::Reason;
@@ -138,10 +142,36 @@ impl<C: Controller> Supervisor<C> {
             }
         }
         if let EarlyEnd::Unreadable(_) = end {
-            return Action::await_change();
+            match self.release_unreadable(object).await {
+                Ok(action) => return action,
+                Err(error) => tracing::warn!(error = explain(&error), "the finalizer cannot be taken off"),
+            }
         }
         let count = self.early_ends.count(uid);
         Action::requeue(jittered(backoff(FIRST_WAIT, count), count, seed(uid)))
+    }
+}
+
+impl<C: Controller> Supervisor<C> {
+    /// What cannot be read cannot be cleaned up: it is let go some time after its deletion, or it would stay for ever.
+    async fn release_unreadable(&self, object: &DeserializeGuard<C::Object>) -> kube::Result<Action> {
+        let deleted_at = object.meta().deletion_timestamp.as_ref();
+        let (Some(finalizer), Some(deleted_at)) = (C::FINALIZER, deleted_at) else {
+            return Ok(Action::await_change());
+        };
+        let left = until(deleted_at.0 + MIN_CLEANUP_TIME, self.cx.clock.now());
+        if !left.is_zero() {
+            return Ok(Action::requeue(left));
+        }
+        if self.cx.leadership.is_current(tokio::time::Instant::now()) && has_finalizer(object, finalizer) {
+            let namespace = object.namespace().unwrap_or_default();
+            let api = Api::namespaced(self.cx.client.clone(), &namespace);
+            let metadata: PartialObjectMeta<C::Object> = object.meta().clone().into_response_partial();
+            remove_finalizer(&api, &metadata, finalizer).await?;
+            let event = abandoned_cleanup("this version of the operator cannot read the object");
+            self.cx.events.announce(&reference::<C>(object), &event).await;
+        }
+        Ok(Action::await_change())
     }
 }
 

@@ -533,6 +533,27 @@ async fn an_object_that_cannot_be_read_is_reported_and_left_alone() {
     assert_eq!(bench.calls(), 0);
 }
 
+/// Found as an object that stayed for ever after its definition had been rolled back.
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_let_go_some_time_after_its_deletion() {
+    let bench = Bench::new();
+    bench.supervised().await;
+    bench.edit(|object| object["metadata"]["deletionTimestamp"] = json!(bench.clock.now()));
+    let look = || async {
+        let mut object = json!(bench.object());
+        object["spec"]["item"] = json!(["not", "a", "text"]);
+        let guarded: DeserializeGuard<Widget> = serde_json::from_value(object).unwrap();
+        Arc::clone(&bench.supervisor).reconcile(Arc::new(guarded)).await
+    };
+    assert_eq!(look().await, Action::requeue(Duration::from_hours(2)));
+    bench.clock.advance(Duration::from_hours(2));
+    assert_eq!(look().await, Action::await_change());
+    assert!(bench.api.get::<Widget>("team", "one").is_none());
+    let abandoned = ("Warning".to_owned(), "CleanupAbandoned".to_owned());
+    assert_eq!(bench.events().last(), Some(&abandoned));
+    assert_eq!(bench.calls(), 1, "nothing is done for it");
+}
+
 /// Waits, on the paused clock, for something that other tasks bring about.
 async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let waiting = async {

@@ -12,6 +12,13 @@ use crate::commands::bench::report::{Figure, Unit};
 use crate::commands::bench::stage::{BUDGET, Stage, at_budget, say};
 use crate::commands::bench::statistics::{number, percentile};
 
+/// So many links, and what comes before them, fit into the limit of one minute.
+const BURST: usize = 1_000;
+/// Seconds until all of a burst have their links.
+const LINKED_IN: f64 = 10.0;
+/// Seconds until half of them have.
+const HALF_LINKED_IN: f64 = 3.0;
+
 /// Creates the objects, waits until all have links, and observes them.
 pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Result<Vec<Figure>> {
     let Scale {
@@ -28,6 +35,7 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
     let linked = stage.objects().sightings().last(Milestone::Linked);
     let calls_until_linked = stage.simulator().calls().len();
     let until_linked = linked.map(|last| last.duration_since(started).as_secs_f64());
+    let half_linked = percentile(&link_waits(stage, started), 50);
 
     let settling = std::time::Duration::from_secs(u64::from(polling.fast) * 2);
     say(&format!("observing pending objects for {observation:?}"));
@@ -46,13 +54,22 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
     let first_looks = link_to_first_look(stage);
     let bound = at_budget(*objects).as_secs_f64();
     let cadence = polling.fast;
+    let burst = *objects <= BURST;
     Ok(vec![
         Figure::new(
             "pending.timeUntilLinked",
             format!("pending: all have links (budget alone: {bound:.0} s)"),
             Unit::Seconds,
             until_linked,
-        ),
+        )
+        .at_most(burst.then_some(LINKED_IN)),
+        Figure::new(
+            "pending.linkWaitP50",
+            "pending: half of them have links",
+            Unit::Seconds,
+            half_linked,
+        )
+        .at_most(burst.then_some(HALF_LINKED_IN)),
         Figure::new(
             "pending.callsPerLink",
             "pending: calls until then, per object",
@@ -99,6 +116,14 @@ pub async fn measure(stage: &Stage, operator: &Operator, scale: &Scale) -> Resul
         ),
         memory("pending.memory", "pending: memory", operator, *objects)?,
     ])
+}
+
+/// Seconds from the start until the watch event that showed each link.
+fn link_waits(stage: &Stage, started: Instant) -> Vec<f64> {
+    let seen = stage.objects().sightings();
+    seen.accounts_at(Milestone::Linked)
+        .map(|(_, linked)| linked.duration_since(started).as_secs_f64())
+        .collect()
 }
 
 /// Seconds between the watch event that showed a link and the first look at its account, for each account that was
