@@ -277,8 +277,7 @@ pub struct RedditConnectionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<ConnectionState>,
 
-    /// Status of the account in Composio's own words, such as INITIATED or ACTIVE. Absent until the person has opened the
-    /// link.
+    /// Status of the account in Composio's own words, such as INITIATED or ACTIVE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_status: Option<String>,
 

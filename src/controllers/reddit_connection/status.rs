@@ -279,10 +279,7 @@ fn record_account(
                 status.auth_config_id = Some(account.auth_config_id.clone());
             }
             let was_active = status.provider_status.as_deref() == Some(AccountStatus::Active.as_str());
-            // Every link begins with nobody having opened it: that is worth no write of its own.
-            if account.status != AccountStatus::Initializing || status.provider_status.is_some() {
-                status.provider_status = Some(truncated(account.status.as_str(), 64).to_owned());
-            }
+            status.provider_status = Some(truncated(account.status.as_str(), 64).to_owned());
             status.status_reason = account
                 .status_reason
                 .as_deref()

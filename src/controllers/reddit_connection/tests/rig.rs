@@ -115,8 +115,6 @@ impl Rig {
     pub async fn connected(&self) -> RedditConnection {
         self.reconcile().await.unwrap();
         let id = self.account_id();
-        self.poll(&id).await;
-        self.reconcile().await.unwrap();
         self.simulator.consent(&id, Some("alice")).unwrap();
         loop {
             self.poll(&id).await;
